@@ -1,0 +1,213 @@
+"""Every failure that Manyhands raises, named by the boundary that it crossed.
+
+::
+
+    ManyhandsError
+    ├── ConfigError              a file, a flag or a setting that a person wrote
+    │   ├── RoleError            a role file (markdown with front matter)
+    │   └── StudyError           a study.toml, or the repository it stands in
+    │       └── RepositoryError  not a git repository, dirty, no commit, a ref that moved
+    ├── JournalError             the journal's file
+    │   ├── JournalUnreadable    not a journal, damaged, or not permitted
+    │   ├── JournalTooNew        written by a newer schema
+    │   ├── JournalFull          the disk is full
+    │   ├── ImportRefused        an export file that does not fit this journal
+    │   ├── RunNotFound
+    │   ├── RunHeld              another live process holds the run
+    │   └── StaleEpoch           this process lost the run to a newer owner
+    ├── WorkflowError            the workflow's own code
+    │   ├── DuplicateKey         two steps with one key
+    │   ├── ReplayMismatch       a step's arguments differ from the journaled ones
+    │   ├── NotSerializable      a value that JSON cannot hold
+    │   └── UnknownWorkflow      a run of a workflow that nobody handed in
+    ├── StepFailed               a step ended in failure (live and on replay alike)
+    ├── InDoubt                  a ``once`` step was started and never finished: a person decides
+    ├── BudgetExceeded           a reservation that does not fit
+    ├── RunEnded                 a command ended the run
+    │   ├── RunStopped           ``stop``
+    │   └── RunKilled            ``kill``
+    ├── PortError                something outside of this process
+    │   ├── ModelError           a model endpoint
+    │   │   ├── ModelUnreachable   connection refused, reset, DNS
+    │   │   ├── ModelTimeout       connect, first token, or the whole request
+    │   │   ├── ModelOverloaded    429, 503, 529 (carries ``retry_after``)
+    │   │   ├── ModelRefused       4xx that a retry does not mend
+    │   │   └── ModelMalformed     an answer that is not the protocol
+    │   └── JobError             a job could not be launched at all
+    └── AgentError               an agent's own work
+        ├── MalformedAnswer      not repaired within the allowed rounds
+        ├── OutOfTurns           the turn limit came before the answer
+        └── ToolError            a tool refused its arguments (shown to the model)
+
+An error names the value, the limit and the next action: ``what`` holds the first two, ``next`` the
+third. ``str(error)`` is both, on two lines.
+"""
+
+from __future__ import annotations
+
+
+class ManyhandsError(Exception):
+    """Base of all; ``exit_code`` is what the command line exits with."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, next: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.next = next
+
+    def __str__(self) -> str:
+        return f"{self.what}\n→ {self.next}" if self.next else self.what
+
+
+class ConfigError(ManyhandsError):
+    exit_code = 2
+
+
+class RoleError(ConfigError): ...
+
+
+class StudyError(ConfigError): ...
+
+
+class RepositoryError(StudyError): ...
+
+
+class JournalError(ManyhandsError):
+    exit_code = 3
+
+
+class JournalUnreadable(JournalError): ...
+
+
+class JournalTooNew(JournalError): ...
+
+
+class JournalFull(JournalError): ...
+
+
+class ImportRefused(JournalError): ...
+
+
+class RunNotFound(JournalError): ...
+
+
+class RunHeld(JournalError): ...
+
+
+class StaleEpoch(JournalError): ...
+
+
+class WorkflowError(ManyhandsError):
+    exit_code = 4
+
+
+class DuplicateKey(WorkflowError): ...
+
+
+class ReplayMismatch(WorkflowError): ...
+
+
+class NotSerializable(WorkflowError): ...
+
+
+class UnknownWorkflow(WorkflowError): ...
+
+
+class StepFailed(ManyhandsError):
+    """``kind`` is the class name of what the step raised; ``message`` its text."""
+
+    exit_code = 5
+
+    def __init__(self, key: str, kind: str, message: str, *, next: str = "") -> None:
+        super().__init__(f"step {key!r} failed: {kind}: {message}", next=next)
+        self.key = key
+        self.kind = kind
+        self.message = message
+
+
+class InDoubt(ManyhandsError):
+    exit_code = 6
+
+    def __init__(self, key: str, *, next: str = "") -> None:
+        super().__init__(f"step {key!r} was started and its end is not known", next=next)
+        self.key = key
+
+
+class BudgetExceeded(ManyhandsError):
+    """``unit`` ran out in scope ``scope``: ``asked`` more than ``limit`` with ``used`` gone."""
+
+    exit_code = 7
+
+    def __init__(self, scope: str, unit: str, asked: float, used: float, limit: float) -> None:
+        super().__init__(
+            f"budget of {scope or 'the run'}: {unit} {used:g} used + {asked:g} asked"
+            f" > limit {limit:g}",
+            next=f"raise the limit of {unit}, or ask for less",
+        )
+        self.scope = scope
+        self.unit = unit
+        self.asked = asked
+        self.used = used
+        self.limit = limit
+
+
+class RunEnded(ManyhandsError):
+    exit_code = 8
+
+
+class RunStopped(RunEnded): ...
+
+
+class RunKilled(RunEnded): ...
+
+
+class PortError(ManyhandsError):
+    """``retryable``: the same request may succeed later."""
+
+    exit_code = 9
+    retryable = False
+
+
+class ModelError(PortError): ...
+
+
+class ModelUnreachable(ModelError):
+    retryable = True
+
+
+class ModelTimeout(ModelError):
+    retryable = True
+
+
+class ModelOverloaded(ModelError):
+    """``retry_after``: seconds that the server asked for, or None."""
+
+    retryable = True
+
+    def __init__(self, what: str, *, retry_after: float | None = None, next: str = "") -> None:
+        super().__init__(what, next=next)
+        self.retry_after = retry_after
+
+
+class ModelRefused(ModelError): ...
+
+
+class ModelMalformed(ModelError):
+    retryable = True
+
+
+class JobError(PortError): ...
+
+
+class AgentError(ManyhandsError):
+    exit_code = 10
+
+
+class MalformedAnswer(AgentError): ...
+
+
+class OutOfTurns(AgentError): ...
+
+
+class ToolError(AgentError): ...

@@ -1,0 +1,39 @@
+"""Durable runs: journal, steps, budgets, artifacts, commands. No word of language models."""
+
+from manyhands.runtime.artifacts import Artifact, ArtifactStatus, Evidence
+from manyhands.runtime.budget import Amounts, Budget
+from manyhands.runtime.clock import Clock
+from manyhands.runtime.events import ENDED, SCHEMA, Effect, Event, Status, Type
+from manyhands.runtime.fold import CommandState, RunState, StepState
+from manyhands.runtime.run import Run, Workflow
+from manyhands.runtime.runtime import VERBS, RunHandle, RunInfo, Runtime
+from manyhands.runtime.step import Retry, Settled
+from manyhands.runtime.transfer import export_run, import_run
+
+__all__ = [
+    "ENDED",
+    "SCHEMA",
+    "VERBS",
+    "Amounts",
+    "Artifact",
+    "ArtifactStatus",
+    "Budget",
+    "Clock",
+    "CommandState",
+    "Effect",
+    "Event",
+    "Evidence",
+    "Retry",
+    "Run",
+    "RunHandle",
+    "RunInfo",
+    "RunState",
+    "Runtime",
+    "Settled",
+    "Status",
+    "StepState",
+    "Type",
+    "Workflow",
+    "export_run",
+    "import_run",
+]

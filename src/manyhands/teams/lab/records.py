@@ -1,0 +1,212 @@
+"""What the lab persists: the words of the lab as typed records, each JSON in the journal.
+
+Invariant: every number in a `LedgerRow` that is called a metric came from the harness's own
+evaluator, never from the output of code that an agent edited.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Literalish = bool | int | float | str
+
+
+class Record(BaseModel):
+    """Frozen, and closed to unknown fields: a typo in a model's answer is an error, not data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Verdict(StrEnum):
+    """How an experiment ended. ``BASELINE`` marks the measurements of a master."""
+
+    BASELINE = "baseline"
+    PROMOTED = "promoted"
+    NOT_BETTER = "not_better"
+    INCONCLUSIVE = "inconclusive"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    REJECTED = "rejected"
+    STALE = "stale"
+
+
+class Phase(StrEnum):
+    """Why a run was made. Only ``CONFIRM`` runs count towards a reported gain."""
+
+    BASELINE = "baseline"
+    SCREEN = "screen"
+    CONFIRM = "confirm"
+    HOLDOUT = "holdout"
+
+
+class Idea(Record):
+    """From the researcher: one change worth trying and where the thought came from."""
+
+    title: str
+    rationale: str
+    source: str = ""
+
+
+class Hypothesis(Record):
+    """From the planner: exactly one change to exactly one parent.
+
+    A ``setting`` change names one existing setting and its new value; a ``structural`` one says in
+    words what the worker shall edit.
+    """
+
+    id: str
+    title: str
+    rationale: str
+    kind: Literal["setting", "structural"]
+    parent: str
+    setting: str = ""
+    value: Literalish | None = None
+    instructions: str = ""
+    expected_gain: float | None = None
+    expected_cost: float = 1.0
+    source: str = ""
+    rank: int = 0
+
+
+class Review(Record):
+    """From the reviewer. ``rule`` names the rule that a refusal rests on."""
+
+    hypothesis: str
+    accepted: bool
+    rule: str = ""
+    reason: str = ""
+
+
+class FileEdit(Record):
+    """The whole new text of one editable file, relative to the study's folder."""
+
+    path: str
+    text: str
+
+
+class Patch(Record):
+    """From the worker: what it changed and what it says about it (a stranger's words)."""
+
+    edits: tuple[FileEdit, ...]
+    comment: str = ""
+
+
+class Measurement(Record):
+    """One training run and the harness's evaluation of what it left behind.
+
+    ``metric`` is None unless ``exit`` is ``ok`` and the evaluator gave a finite number.
+    ``candidate`` and ``parent`` are commit hashes. Times are seconds, memory MB (peak, whole tree).
+    """
+
+    key: str
+    candidate: str
+    seed: int
+    phase: Phase
+    exit: str
+    metric: float | None
+    holdout: float | None = None
+    duration: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    slot: int = 0
+    started_at: float = 0.0
+    detail: str = ""
+    log: str = ""
+
+
+class GateDecision(Record):
+    """The promotion test's outcome. ``gain`` is positive when better, from confirmation runs only.
+
+    ``low``/``high``: confidence interval of the gain at level 1 - alpha (None below two pairs).
+    """
+
+    verdict: Literal["promoted", "not_better", "inconclusive"]
+    pairs: int
+    looks: int
+    gain: float
+    low: float | None
+    high: float | None
+    p_value: float
+    alpha: float
+    reason: str
+
+
+class LedgerRow(Record):
+    """One run, one row. ``delta`` is metric minus the master's on the same seed (None: not known).
+
+    ``fillers`` maps each role to who filled it: ``optuna-tpe``, ``rules``, ``model:<name>``, …
+    """
+
+    row: int
+    campaign: str
+    experiment: str
+    hypothesis: str
+    title: str
+    phase: Phase
+    parent: str
+    candidate: str
+    seed: int
+    worker: str
+    fillers: dict[str, str]
+    metric: float | None
+    delta: float | None
+    holdout: float | None
+    duration: float
+    cpu_seconds: float
+    peak_memory_mb: float
+    exit: str
+    verdict: Verdict
+    rule: str = ""
+    cost_usd: float = 0.0
+    created_at: float = 0.0
+    started_at: float = 0.0
+    comment: str = ""
+    environment: str = ""
+
+
+class Experiment(Record):
+    """One hypothesis from start to verdict. ``candidate`` is empty when no patch came to be."""
+
+    id: str
+    hypothesis: Hypothesis
+    candidate: str
+    parent: str
+    verdict: Verdict
+    rule: str = ""
+    screen_gain: float | None = None
+    decision: GateDecision | None = None
+    rebased_from: str = ""
+    comment: str = ""
+    diff: str = ""
+
+
+class Master(Record):
+    """The promoted program. ``reference`` maps seed -> metric: its confirmation runs.
+
+    Candidates are screened against ``reference``; they are promoted against a fresh measurement.
+    """
+
+    commit: str
+    experiment: str
+    version: int
+    reference: dict[int, float]
+    noise_sd: float
+
+
+class Note(Record):
+    """From the memory-keeper. ``expires_with`` is the master for which it holds ('' = for ever)."""
+
+    kind: Literal["do_not_repeat", "near_miss", "insight"]
+    text: str
+    experiment: str
+    fingerprint: str = ""
+    expires_with: str = ""
+
+
+class Anomaly(Record):
+    kind: str
+    text: str
+    experiment: str = ""
