@@ -11,6 +11,7 @@
     │   ├── JournalUnreadable    not a journal, damaged, or not permitted
     │   ├── JournalTooNew        written by a newer schema
     │   ├── JournalFull          the disk is full
+    │   ├── JournalBusy          another program keeps the file locked
     │   ├── ImportRefused        an export file that does not fit this journal
     │   ├── RunNotFound
     │   ├── RunHeld              another live process holds the run
@@ -84,6 +85,9 @@ class JournalTooNew(JournalError): ...
 
 
 class JournalFull(JournalError): ...
+
+
+class JournalBusy(JournalError): ...
 
 
 class ImportRefused(JournalError): ...
@@ -169,7 +173,10 @@ class PortError(ManyhandsError):
     retryable = False
 
 
-class ModelError(PortError): ...
+class ModelError(PortError):
+    """``may_have_spent``: the server may have done the work that was asked of it."""
+
+    may_have_spent = False
 
 
 class ModelUnreachable(ModelError):
@@ -178,6 +185,7 @@ class ModelUnreachable(ModelError):
 
 class ModelTimeout(ModelError):
     retryable = True
+    may_have_spent = True
 
 
 class ModelOverloaded(ModelError):
@@ -195,6 +203,7 @@ class ModelRefused(ModelError): ...
 
 class ModelMalformed(ModelError):
     retryable = True
+    may_have_spent = True
 
 
 class JobError(PortError): ...

@@ -5,8 +5,9 @@ from manyhands.runtime.budget import Amounts, Budget
 from manyhands.runtime.clock import Clock
 from manyhands.runtime.events import ENDED, SCHEMA, Effect, Event, Status, Type
 from manyhands.runtime.fold import CommandState, RunState, StepState
+from manyhands.runtime.reading import Reader, RunInfo
 from manyhands.runtime.run import Run, Workflow
-from manyhands.runtime.runtime import VERBS, RunHandle, RunInfo, Runtime
+from manyhands.runtime.runtime import VERBS, RunHandle, Runtime
 from manyhands.runtime.step import Retry, Settled
 from manyhands.runtime.transfer import export_run, import_run
 
@@ -23,6 +24,7 @@ __all__ = [
     "Effect",
     "Event",
     "Evidence",
+    "Reader",
     "Retry",
     "Run",
     "RunHandle",

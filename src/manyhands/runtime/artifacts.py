@@ -7,6 +7,7 @@ that recorded it, what it rests on, and a status that changes only through a jou
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,33 +48,42 @@ class Artifact(BaseModel):
 
 
 class Artifacts:
-    """The fold of artifact events: name -> versions."""
+    """The fold of artifact events: name -> versions. At most one version of a name is accepted."""
 
     def __init__(self) -> None:
-        self._versions: dict[str, list[Artifact]] = {}
+        self._versions: dict[str, dict[int, Artifact]] = {}
 
     def put(self, artifact: Artifact) -> None:
-        """Add the next version; the accepted one before it, if any, is superseded on acceptance."""
-        self._versions.setdefault(artifact.name, []).append(artifact)
+        """Add a version. One that is accepted supersedes the accepted one before it."""
+        versions = self._versions.setdefault(artifact.name, {})
+        if artifact.status is ArtifactStatus.ACCEPTED:
+            self._supersede(artifact.name)
+        versions[artifact.version] = artifact
+
+    def _supersede(self, name: str) -> None:
+        versions = self._versions[name]
+        for version, other in versions.items():
+            if other.status is ArtifactStatus.ACCEPTED:
+                versions[version] = other.model_copy(update={"status": ArtifactStatus.SUPERSEDED})
 
     def next_version(self, name: str) -> int:
-        return len(self._versions.get(name, ())) + 1
+        return max(self._versions.get(name, ()), default=0) + 1
 
     def mark(self, name: str, version: int, status: ArtifactStatus, reason: str) -> None:
-        versions = self._versions[name]
         if status is ArtifactStatus.ACCEPTED:
-            for i, other in enumerate(versions):
-                if other.status is ArtifactStatus.ACCEPTED and other.version != version:
-                    versions[i] = other.model_copy(update={"status": ArtifactStatus.SUPERSEDED})
-        i = version - 1
-        versions[i] = versions[i].model_copy(update={"status": status, "reason": reason})
+            self._supersede(name)
+        versions = self._versions[name]
+        update = {"status": status, "reason": reason}
+        versions[version] = versions[version].model_copy(update=update)
+
+    def mark_as(self, data: dict[str, Any]) -> None:
+        """`mark`, as an event says it."""
+        self.mark(data["name"], data["version"], ArtifactStatus(data["status"]), data["reason"])
 
     def get(self, name: str, version: int | None = None) -> Artifact | None:
         """One version; None asks for the latest."""
-        versions = self._versions.get(name, [])
-        if version is None:
-            return versions[-1] if versions else None
-        return versions[version - 1] if 0 < version <= len(versions) else None
+        versions = self._versions.get(name, {})
+        return versions.get(max(versions, default=0) if version is None else version)
 
     def all(self) -> list[Artifact]:
-        return [a for versions in self._versions.values() for a in versions]
+        return [a for versions in self._versions.values() for a in versions.values()]

@@ -7,10 +7,14 @@ import time
 
 
 class Clock:
-    """Unix time in seconds, and sleep."""
+    """Unix time in seconds, sleep, and a limit on what runs inside of it."""
 
     def time(self) -> float:
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
+
+    def timeout(self, seconds: float) -> asyncio.Timeout:
+        """``async with``: `TimeoutError` after ``seconds``; ``expired()`` says whether it came."""
+        return asyncio.timeout(seconds)

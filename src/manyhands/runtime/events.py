@@ -13,7 +13,7 @@ from typing import Any
 #: Bumped when a reader of the old form would misread the new. Golden journals of each stay.
 SCHEMA = 1
 
-#: A value whose JSON text is longer than this (UTF-8 bytes) is stored once, as a blob.
+#: A value whose JSON text is longer than this (characters) is stored once, as a blob.
 INLINE_LIMIT = 4096
 
 

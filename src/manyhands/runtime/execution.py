@@ -1,68 +1,99 @@
 """One run held by this process: its state, its appends, the commands that reach it.
 
 Invariant: the state is the fold of exactly the events that this object has appended or read; an
-event enters the state and the writer's queue in the same breath, in order.
+event enters the state and the writer's queue in the same breath, in order. A command takes effect
+in that breath too, so two that arrive together cannot hide each other.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from manyhands.errors import DuplicateKey, ReplayMismatch
+from manyhands.errors import DuplicateKey, JournalError, ReplayMismatch, WorkflowError
+from manyhands.runtime.artifacts import Artifacts
 from manyhands.runtime.budget import Budget, Pool
 from manyhands.runtime.clock import Clock
+from manyhands.runtime.codec import decode
 from manyhands.runtime.events import Event, Type
 from manyhands.runtime.fold import CommandState, RunState
 from manyhands.runtime.journal import Journal
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Running:
-    """A step's call in flight, so that ``interrupt`` can find it."""
+    """A step's call in flight, so that ``interrupt`` can find it.
 
+    ``cancels``: how often its task had been cancelled when the call began; what comes on top, and
+    is no interruption, was meant for the workflow.
+    """
+
+    key: str
     task: asyncio.Task[Any]
+    cancels: int
     interrupted: str | None = None
+    over: bool = False
+
+    @property
+    def foreign(self) -> bool:
+        """Somebody other than `Execution.interrupt` has cancelled the task."""
+        return self.task.cancelling() > self.cancels
 
 
 @dataclass(slots=True)
 class Execution:
+    """``artifacts``: as far as the workflow has come; ``state`` knows what it will do on replay.
+
+    ``doubt``: a step that was left in doubt by this process.
+    """
+
     run_id: str
     epoch: int
     journal: Journal
     state: RunState
     clock: Clock
     loop: asyncio.AbstractEventLoop
+    on_append: Callable[[], None]
     claimed: dict[str, str] = field(default_factory=dict[str, str])
-    pools: dict[str, Pool] = field(default_factory=dict[str, Pool])
+    within: set[str] = field(default_factory=set[str])
     running: dict[str, Running] = field(default_factory=dict[str, Running])
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    stop_requested: bool = False
+    delivering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    inbox_seen: int = 0
     main: asyncio.Task[Any] | None = None
     killed: bool = False
-    listeners: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    wrapping_up: bool = False
+    ended: bool = False
+    doubt: str | None = None
+    artifacts: Artifacts = field(default_factory=Artifacts)
 
     def __post_init__(self) -> None:
-        self.gate.set()
-        self.pools[""] = Pool("", self.state.budget.limits())
-        for command in self.state.commands:
-            self._take_effect(command, replayed=True)
+        if not self.state.paused:
+            self.gate.set()
 
     # ---------------------------------------------------------------- appending
 
-    def _event(self, type: str, key: str, data: dict[str, Any], value: str | None) -> Event:
-        event = Event(self.state.seq + 1, self.epoch, self.clock.time(), type, key, data, value)
-        self.state.apply(event)
-        return event
+    def post(
+        self,
+        type: str,
+        key: str,
+        data: dict[str, Any],
+        value: str | None = None,
+        *,
+        durable: bool = False,
+        done: Callable[[JournalError | None], None] | None = None,
+    ) -> Event:
+        """Append without waiting: for what the next awaited append makes durable anyway.
 
-    def post(self, type: str, key: str, data: dict[str, Any], value: str | None = None) -> Event:
-        """Append without waiting: for what the next awaited append makes durable anyway."""
-        event = self._event(type, key, data, value)
-        self.journal.append(self.run_id, self.epoch, (event,), durable=False, done=_ignore)
+        One that fails poisons its epoch: the next awaited one raises the error.
+        """
+        event = Event(self.state.seq + 1, self.epoch, self.clock.time(), type, key, data, value)
+        prepared = self.journal.prepare(self.run_id, event)  # may raise: before anything changes
+        self.state.apply(event)
+        self.journal.append(self.run_id, self.epoch, prepared, durable=durable, done=done)
         return event
 
     async def append(
@@ -74,78 +105,155 @@ class Execution:
         *,
         durable: bool = False,
     ) -> Event:
-        """Append and wait for the commit. Raises `StaleEpoch`, `JournalFull`, ..."""
-        event = self._event(type, key, data, value)
-        committed: asyncio.Future[None] = self.loop.create_future()
-
-        def finish(error: BaseException | None) -> None:
-            if not committed.done():
-                if error is None:
-                    committed.set_result(None)
-                else:
-                    committed.set_exception(error)
-
-        def done(error: BaseException | None) -> None:
-            self.loop.call_soon_threadsafe(finish, error)
-
-        self.journal.append(self.run_id, self.epoch, (event,), durable=durable, done=done)
+        """Append and wait for the commit. Raises `StaleEpoch`, `JournalFull`, `NotSerializable`."""
+        committed, done = self._commit()
+        event = self.post(type, key, data, value, durable=durable, done=done)
         await committed
-        for listener in self.listeners:
-            listener()
+        self.on_append()
         return event
+
+    def _commit(self) -> tuple[asyncio.Future[None], Callable[[JournalError | None], None]]:
+        """What to await for a commit, and what the writer calls after it."""
+        loop = self.loop
+        committed: asyncio.Future[None] = loop.create_future()
+
+        def finish(error: JournalError | None) -> None:
+            if committed.done():
+                return
+            if error is None:
+                committed.set_result(None)
+            else:
+                committed.set_exception(error)
+
+        def done(error: JournalError | None) -> None:
+            loop.call_soon_threadsafe(finish, error)
+
+        return committed, done
 
     # ---------------------------------------------------------------- keys and pools
 
-    def claim(self, key: str, what: str) -> None:
-        """A key names one thing in one execution."""
-        if key in self.claimed:
-            raise DuplicateKey(
-                f"key {key!r} is used twice in run {self.run_id} "
-                f"(first as a {self.claimed[key]}, then as a {what})",
-                next="give each step, record and scope a key of its own",
+    def claim(self, path: str, key: str, what: str) -> str:
+        """The full key. A key names one thing in one execution, and a scope's keys are its own."""
+        if not key or not _writable(key):
+            raise WorkflowError(
+                f"key {key!r} of a {what} is {'not valid Unicode' if key else 'empty'}",
+                next="name each step, record and scope",
             )
-        self.claimed[key] = what
+        full = f"{path}/{key}" if path else key
+        if full in self.claimed:
+            raise self._duplicate(full, self.claimed[full], what)
+        if what == "scope":
+            self._claim_folders(full, path)
+        self.claimed[full] = what
+        return full
 
-    def pool(self, path: str, parent: Pool, budget: Budget) -> Pool:
-        """The pool of a scope, charged with what the journal says was spent below it."""
-        pool = self.pools[path] = Pool(path, budget.limits(), parent)
+    def _claim_folders(self, full: str, path: str) -> None:
+        """A scope ``a/b`` that is not inside of ``a`` forbids a scope ``a``: spend is by path."""
+        if full in self.within:
+            raise self._duplicate(full, "part of another scope's key", "scope")
+        folder = full.rpartition("/")[0]
+        while len(folder) > len(path):
+            if self.claimed.get(folder) == "scope":
+                raise self._duplicate(folder, "scope", f"part of the scope {full!r} beside it")
+            self.within.add(folder)
+            folder = folder.rpartition("/")[0]
+
+    def _duplicate(self, key: str, first: str, then: str) -> DuplicateKey:
+        return DuplicateKey(
+            f"key {key!r} is used twice in run {self.run_id}, first as a {first}, then as a {then}",
+            next="give each step, record and scope a key of its own",
+        )
+
+    def check_type(self, event: Event, type: str) -> None:
+        if event.type != type:
+            raise self.mismatch(event.key, event.type, type)
+
+    def check_args(self, key: str, found: str, args: str) -> None:
+        if found != args:
+            found, args = f"arguments {found or '(none)'}", f"arguments {args or '(none)'}"
+            raise self.mismatch(key, found, args)
+
+    def mismatch(self, key: str, then: str, now: str) -> ReplayMismatch:
+        return ReplayMismatch(
+            f"{key!r} of run {self.run_id} was journaled with {then}, and is now {now}",
+            next="run the version of the workflow that began this run, or fork the run before "
+            "this point",
+        )
+
+    def pool(self, path: str, parent: Pool | None, budget: Budget) -> Pool:
+        """The pool of a scope, charged with what the journal says was spent in it and below it.
+
+        Its parents are not charged: they were loaded with all that is below them when they opened,
+        and nothing can be spent in a scope before it opens.
+        """
+        pool = Pool(path, budget.limits(), parent)
+        self.load_spend(pool)
         return pool
 
     def load_spend(self, pool: Pool) -> None:
-        """Charge ``pool`` alone; its parents were charged when they were opened."""
         below = pool.path + "/" if pool.path else ""
         for step in self.state.steps.values():
             if step.scope == pool.path or step.scope.startswith(below):
                 pool.spent.update(step.used)
                 pool.spent.update(step.lost)
 
+    def active(self) -> float:
+        """Seconds that processes have held this run, up to now."""
+        return self.state.active + max(0.0, self.clock.time() - self.state.updated_at)
+
+    # ---------------------------------------------------------------- calls in flight
+
+    def enter(self, key: str) -> Running:
+        task = asyncio.current_task()
+        assert task is not None
+        running = self.running[key] = Running(key, task, task.cancelling())
+        return running
+
+    def leave(self, running: Running) -> None:
+        """The call is over: from here on nothing interrupts it. Safe to call twice."""
+        if running.over:
+            return
+        running.over = True
+        if self.running.get(running.key) is running:
+            del self.running[running.key]
+        if running.interrupted is not None:
+            running.task.uncancel()
+
+    def interrupt(self, target: str, reason: str) -> None:
+        """Cancel the calls in flight at or below ``target``; '' is the whole run."""
+        for key, running in list(self.running.items()):
+            hit = not target or key == target or key.startswith(target + "/")
+            if hit and running.interrupted is None:
+                running.interrupted = reason
+                running.task.cancel()
+
     # ---------------------------------------------------------------- commands
 
     async def receive(self, row: tuple[Any, ...]) -> None:
-        """Journal one command of the inbox, then let it take effect."""
-        inbox, verb, target, message, decided_on, _ts = row
+        """Journal one command of the inbox and let it take effect."""
+        _, id, verb, target, message, decided_on = row
         data = {
-            "inbox": inbox,
+            "id": id,
             "verb": verb,
             "target": target,
-            "message": json.loads(message),
+            "message": decode(message),
             "decided_on": decided_on,
         }
-        await self.append(Type.COMMAND, f"command/{inbox}", data)
-        self._take_effect(self.state.commands[-1], replayed=False)
+        committed, done = self._commit()
+        self.post(Type.COMMAND, "", data, done=done)
+        self._take_effect(self.state.commands[-1])
+        await committed
+        self.on_append()
 
-    def _take_effect(self, command: CommandState, *, replayed: bool) -> None:
+    def _take_effect(self, command: CommandState) -> None:
         match command.verb:
             case "pause":
                 self.gate.clear()
-            case "continue":
+            case "continue" | "stop":
                 self.gate.set()
-            case "stop":
-                self.stop_requested = True
-                self.gate.set()
-            case "interrupt" if not replayed:
+            case "interrupt":
                 self.interrupt(command.target, str(command.message or "interrupted by a person"))
-            case "kill" if not replayed:
+            case "kill":
                 self.killed = True
                 self.gate.set()
                 if self.main is not None:
@@ -155,21 +263,9 @@ class Execution:
         self.arrived.set()
         self.arrived = asyncio.Event()
 
-    def interrupt(self, target: str, reason: str) -> None:
-        for key, running in list(self.running.items()):
-            if not target or key == target or key.startswith(target + "/"):
-                running.interrupted = reason
-                running.task.cancel()
 
-    def check_args(self, key: str, found: str, args: str) -> None:
-        if found != args:
-            raise ReplayMismatch(
-                f"step {key!r} of run {self.run_id} was journaled with arguments {found or 'none'}"
-                f" and is called with {args or 'none'}",
-                next="run the version of the workflow that began this run, or fork the run before "
-                "this step",
-            )
-
-
-def _ignore(error: BaseException | None) -> None:
-    """A posted append that fails poisons its epoch: the next awaited one raises the error."""
+def _writable(key: str) -> bool:
+    try:
+        return key.isascii() or bool(key.encode())
+    except UnicodeEncodeError:
+        return False

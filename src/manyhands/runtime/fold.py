@@ -10,21 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from manyhands.runtime.artifacts import Artifact, Artifacts, ArtifactStatus
+from manyhands.errors import JournalTooNew
+from manyhands.runtime.artifacts import Artifact, Artifacts
 from manyhands.runtime.budget import Budget
 from manyhands.runtime.events import Event, Status, Type
 
 
 @dataclass(slots=True)
 class StepState:
-    """``outcome``: ``started``, ``retrying``, ``done``, ``failed`` or ``in_doubt``."""
+    """``outcome``: ``started``, ``retrying``, ``done``, ``failed`` or ``in_doubt``.
+
+    ``seq``: its first event; ``started_seq``: its latest start. ``failures``: failed attempts that
+    were to be tried again. ``lost``: spent on attempts that came to nothing.
+    """
 
     key: str
     scope: str
     effect: str
     args: str
     seq: int
+    started_seq: int = 0
     attempts: int = 1
+    failures: int = 0
     outcome: str = "started"
     epoch: int = 0
     started_at: float = 0.0
@@ -42,7 +49,9 @@ class StepState:
 
 @dataclass(slots=True)
 class CommandState:
-    inbox: int
+    """``id``: its idempotency key."""
+
+    id: str
     seq: int
     verb: str
     target: str
@@ -53,7 +62,11 @@ class CommandState:
 
 @dataclass(slots=True)
 class RunState:
-    """Everything that is known of a run. Times are unix seconds; ``active`` counts held seconds."""
+    """Everything that is known of a run. Times are unix seconds.
+
+    ``active``: seconds held by a process; what passed between the last event and a crash is not
+    known, and not in it. ``stop_seq``: the event that asked for a stop.
+    """
 
     run_id: str
     workflow: str = ""
@@ -74,19 +87,27 @@ class RunState:
     scopes: dict[str, tuple[Budget, float]] = field(default_factory=dict[str, tuple[Budget, float]])
     timers: dict[str, float] = field(default_factory=dict[str, float])
     waits: dict[str, int] = field(default_factory=dict[str, int])
-    answers: dict[str, Any] = field(default_factory=dict[str, Any])
+    answers: dict[str, list[CommandState]] = field(default_factory=dict[str, list["CommandState"]])
+    paused: bool = False
+    stop_seq: int | None = None
     commands: list[CommandState] = field(default_factory=list[CommandState])
     artifacts: Artifacts = field(default_factory=Artifacts)
 
     def apply(self, event: Event) -> None:
         """Fold one event in. Types with a colon are records; an unknown one is a newer schema's."""
-        if event.type != Type.RUN_OPENED:
+        if event.type not in _GAPS:
             self.active += max(0.0, event.ts - self.updated_at) if self.updated_at else 0.0
         self.seq, self.updated_at, self.epoch = event.seq, event.ts, event.epoch
         if ":" in event.type:
             self.records[event.key] = event
             return
-        _REDUCERS[Type(event.type)](self, event)
+        reduce = _REDUCERS.get(event.type)
+        if reduce is None:
+            raise JournalTooNew(
+                f"event {event.seq} of run {self.run_id} has type {event.type!r}, unknown here",
+                next="install a newer manyhands",
+            )
+        reduce(self, event)
 
     def in_doubt(self) -> list[StepState]:
         return [s for s in self.steps.values() if s.outcome == "in_doubt"]
@@ -116,6 +137,7 @@ def _created(s: RunState, e: Event) -> None:
 def _forked(s: RunState, e: Event) -> None:
     s.forked_from = f"{e.data['run_id']}@{e.data['before']}"
     s.status, s.error, s.output = Status.INTERRUPTED, None, None
+    s.paused, s.stop_seq = False, None  # what was asked of the other run
 
 
 def _opened(s: RunState, e: Event) -> None:
@@ -131,7 +153,7 @@ def _opened(s: RunState, e: Event) -> None:
     for key in [k for k in retry if k in s.steps]:
         step = s.steps[key]
         step.lost.update(step.used)
-        step.used, step.outcome, step.event = {}, "retrying", None
+        step.used, step.outcome, step.event, step.failures = {}, "retrying", None, 0
 
 
 def _blocked(s: RunState, e: Event) -> None:
@@ -156,6 +178,7 @@ def _started(s: RunState, e: Event) -> None:
             e.key, d.get("scope", ""), d["effect"], d.get("args", ""), e.seq
         )
     step.attempts, step.outcome, step.epoch = d.get("attempt", 1), "started", e.epoch
+    step.started_seq = e.seq
     step.cost, step.started_at, step.ended_at = d.get("cost", {}), e.ts, None
 
 
@@ -168,6 +191,7 @@ def _end_step(s: RunState, e: Event, outcome: str) -> None:
     else:
         step.lost.update(used)
         step.outcome = "retrying"
+        step.failures += 1
     step.cost = {}
 
 
@@ -200,13 +224,22 @@ def _settled(s: RunState, e: Event) -> None:
 
 def _command(s: RunState, e: Event) -> None:
     d = e.data
-    s.commands.append(
-        CommandState(
-            d["inbox"], e.seq, d["verb"], d["target"], d["message"], d.get("decided_on"), e.ts
-        )
+    command = CommandState(
+        d["id"], e.seq, d["verb"], d["target"], d["message"], d.get("decided_on"), e.ts
     )
-    if d["verb"] == "answer":
-        s.answers[d["target"]] = d["message"]
+    s.commands.append(command)
+    match command.verb:
+        case "answer":
+            s.answers.setdefault(command.target, []).append(command)
+        case "pause":
+            s.paused = True
+        case "continue":
+            s.paused = False
+        case "stop":
+            s.paused = False
+            s.stop_seq = e.seq if s.stop_seq is None else s.stop_seq
+        case _:
+            pass
 
 
 def _put(s: RunState, e: Event) -> None:
@@ -215,12 +248,14 @@ def _put(s: RunState, e: Event) -> None:
 
 
 def _marked(s: RunState, e: Event) -> None:
-    d = e.data
-    s.artifacts.mark(d["name"], d["version"], ArtifactStatus(d["status"]), d["reason"])
+    s.artifacts.mark_as(e.data)
     s.records[e.key] = e
 
 
-_REDUCERS: dict[Type, Callable[[RunState, Event], None]] = {
+#: Nobody held the run between the event before and these.
+_GAPS = frozenset[str]({Type.RUN_OPENED, Type.RUN_FORKED})
+
+_REDUCERS: dict[str, Callable[[RunState, Event], None]] = {
     Type.RUN_CREATED: _created,
     Type.RUN_FORKED: _forked,
     Type.RUN_OPENED: _opened,

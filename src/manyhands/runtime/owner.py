@@ -19,7 +19,10 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Owner:
+    """``place``: where a process id means something; ``started``: in that place's own count."""
+
     host: str
+    place: str
     pid: int
     started: float
 
@@ -32,32 +35,48 @@ class Owner:
 
     @property
     def local(self) -> bool:
-        return self.host == _host()
+        return self.place == _place()
 
     @property
     def alive(self) -> bool:
-        if not self.local:
-            return True
-        try:
-            process = psutil.Process(self.pid)
-            gone = process.status() == psutil.STATUS_ZOMBIE
-            return not gone and abs(process.create_time() - self.started) < 1.0
-        except psutil.Error:
-            return False
+        return not self.local or _started(self.pid) == self.started
 
     def __str__(self) -> str:
         return f"process {self.pid}" + ("" if self.local else f" on {self.host}")
 
 
 @lru_cache(maxsize=1)
-def _host() -> str:
-    """Host name, boot and process-id namespace: where a process id means something."""
-    parts = [socket.gethostname()]
+def _place() -> str:
+    """This boot and process-id namespace; elsewhere than on Linux the host's name."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    if boot.exists():
-        parts += [boot.read_text().strip(), os.readlink("/proc/self/ns/pid")]
-    return " ".join(parts)
+    if not boot.exists():
+        return socket.gethostname()
+    return f"{boot.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+
+
+def _started(pid: int) -> float | None:
+    """When the process began, None if it is gone or a zombie.
+
+    On Linux in ticks since boot: unlike a time of day it does not move when the clock is set.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return None if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
+    except (OSError, ValueError):
+        return None
+    return None if fields[0] in "ZX" else float(fields[19])
+
+
+def _started_elsewhere(pid: int) -> float | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time(), 2)
+    except psutil.Error:
+        return None
 
 
 def this_process() -> Owner:
-    return Owner(_host(), os.getpid(), psutil.Process().create_time())
+    started = _started(os.getpid())
+    assert started is not None
+    return Owner(socket.gethostname(), _place(), os.getpid(), started)

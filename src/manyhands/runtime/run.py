@@ -8,14 +8,24 @@ step results (time, random numbers, files, the network) belongs into a step.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+import contextlib
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from manyhands.errors import BudgetExceeded, RunKilled
+from manyhands.errors import (
+    BudgetExceeded,
+    DuplicateKey,
+    InDoubt,
+    JournalError,
+    RunKilled,
+    RunStopped,
+    WorkflowError,
+)
 from manyhands.runtime.artifacts import Artifact, ArtifactStatus, Evidence
-from manyhands.runtime.budget import Amounts, Budget, Pool
+from manyhands.runtime.budget import Amounts, Budget, Pool, Span, check_cost
 from manyhands.runtime.codec import decode, digest, encode
 from manyhands.runtime.events import Effect, Event, Type
 from manyhands.runtime.execution import Execution
@@ -25,11 +35,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _NO_RETRY = Retry()
+_RECORD_TYPE = re.compile(r"\w+:.")
 
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A named, versioned program: ``fn(run, input)``. ``takes``: the input's type (None: JSON)."""
+    """A named, versioned program: ``fn(run, input)``.
+
+    ``takes``, ``returns``: types of the input and the result (None: JSON). Raise ``version`` when
+    the steps of the new program do not fit runs of the old one; a run goes on only with the
+    version that began it, so hand the old one in as well while such runs are there.
+    """
 
     name: str
     fn: Callable[[Run, Any], Awaitable[Any]]
@@ -42,11 +58,18 @@ class Run:
     """One scope of a run. The outermost is the run itself (``path`` is empty)."""
 
     def __init__(
-        self, execution: Execution, path: str, pool: Pool, budget: Budget, depth: int = 0
+        self,
+        execution: Execution,
+        path: str,
+        pool: Pool,
+        budget: Budget,
+        spans: tuple[Span, ...],
+        depth: int = 0,
     ) -> None:
         self._execution = execution
         self._pool = pool
         self._budget = budget
+        self._spans = spans
         self._steered = 0
         self.path = path
         self.depth = depth
@@ -89,42 +112,34 @@ class Run:
         this scope and all around it before the call; ``usage(value)`` says what was used.
         ``timeout``: seconds. ``probe()`` settles a ``once`` step that is in doubt.
 
-        Raises `StepFailed` (live and on replay alike), `BudgetExceeded`, `InDoubt`,
-        `DuplicateKey`.
+        Raises `StepFailed` (live and on replay alike; an interrupted call is one, of kind
+        ``Interrupted``), `BudgetExceeded`, `InDoubt`, `DuplicateKey`.
         """
-        return await perform(
-            self._execution,
-            self._pool,
-            Call(
-                self.key(key),
-                self.path,
-                fn,
-                args,
-                effect,
-                returns,
-                cost or {},
-                usage,
-                probe,
-                retry,
-                lambda: self._time_left(timeout),
-            ),
+        full = self._execution.claim(self.path, key, "step")
+        if cost:
+            check_cost(full, cost)
+        call = Call(
+            full,
+            self.path,
+            fn,
+            args,
+            effect,
+            returns,
+            cost or {},
+            usage,
+            probe,
+            retry,
+            lambda: self._time_left(timeout),
         )
+        return await perform(self._execution, self._pool, call)
 
     def _time_left(self, timeout: float | None) -> float | None:
         """The tightest of ``timeout`` and the ``seconds`` of this scope and those around it."""
-        state = self._execution.state
-        path: str | None = self.path
-        left = [] if timeout is None else [timeout]
-        while path is not None:
-            budget, since = state.scopes.get(path, (state.budget if not path else Budget(), 0.0))
-            if budget.seconds is not None:
-                now = self._execution.clock.time()
-                gone = state.active + max(0.0, now - state.updated_at) - since
-                if gone >= budget.seconds:
-                    raise BudgetExceeded(path, "seconds", 0, gone, budget.seconds)
-                left.append(budget.seconds - gone)
-            path = path.rpartition("/")[0] if path else None
-        return min(left) if left else None
+        if not self._spans:
+            return timeout
+        active = self._execution.active()
+        left = [span.left(active) for span in self._spans]
+        return min(left if timeout is None else [timeout, *left])
 
     async def map(
         self,
@@ -139,62 +154,67 @@ class Run:
         """``fn(child, item)`` for each item, at most ``limit`` at once; results in item order.
 
         Each item has a scope of its own, ``key/key_of(item)``. When some fail, the others still
-        finish (their work is paid for); then the first failure, in item order, is raised.
+        finish (their work is paid for); then one failure is raised: a lost journal before a step in
+        doubt before the first of the rest, in item order.
         """
+        todo = [(f"{key}/{key_of(item)}", item) for item in items]
+        if len({k for k, _ in todo}) < len(todo):
+            twice = next(k for i, (k, _) in enumerate(todo) if k in {j for j, _ in todo[:i]})
+            raise DuplicateKey(f"two items of one map have the key {self.key(twice)!r}")
         limits = [n for n in (limit, self._budget.fan_out) if n is not None]
-        slots = asyncio.Semaphore(min(limits)) if limits else None
+        if limits and min(limits) < 1:
+            raise WorkflowError(f"map {self.key(key)!r}: limit {limit}", next="give 1 or more")
+        slots = asyncio.Semaphore(min(limits)) if limits else contextlib.nullcontext()
 
-        async def one(item: T) -> R:
-            async with self.scope(f"{key}/{key_of(item)}", budget=budget) as child:
+        async def one(key: str, item: T) -> R:
+            async with slots, self.scope(key, budget=budget) as child:
                 return await fn(child, item)
 
-        async def bounded(item: T) -> R:
-            if slots is None:
-                return await one(item)
-            async with slots:
-                return await one(item)
-
-        results = await asyncio.gather(*(bounded(i) for i in items), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return results  # type: ignore[return-value]
+        results = await asyncio.gather(*(one(*each) for each in todo), return_exceptions=True)
+        failures = [r for r in results if isinstance(r, BaseException)]
+        if failures:
+            raise min(failures, key=_urgency)
+        return cast(list[R], results)
 
     @asynccontextmanager
     async def scope(self, key: str, budget: Budget | None = None) -> AsyncGenerator[Run]:
         """A nested scope: keys below it start with ``key/``, and ``budget`` bounds it."""
-        path = self.key(key)
-        self._execution.claim(path, "scope")
+        execution = self._execution
+        path = execution.claim(self.path, key, "scope")
         depth = self._budget.depth
         if depth is not None and depth < 1:
             raise BudgetExceeded(self.path, "depth", 1, self.depth, self.depth)
         budget = budget or Budget()
-        bounded = bool(budget.model_fields_set)
-        if bounded and path not in self._execution.state.scopes:
-            await self._execution.append(
+        if budget.model_fields_set and path not in execution.state.scopes:
+            await execution.append(
                 Type.SCOPE_OPENED, path, budget.model_dump(exclude_defaults=True)
             )
-        pool = self._pool
+        pool, spans = self._pool, self._spans
         if budget.limits():
-            pool = self._execution.pool(path, self._pool, budget)
-            self._execution.load_spend(pool)
-        depths = [d for d in (budget.depth, None if depth is None else depth - 1) if d is not None]
-        inner = budget.model_copy(update={"depth": min(depths) if depths else None})
-        yield Run(self._execution, path, pool, inner, self.depth + 1)
+            pool = execution.pool(path, self._pool, budget)
+        if budget.seconds is not None:
+            spans = (*spans, Span(path, budget.seconds, execution.state.scopes[path][1]))
+        yield Run(execution, path, pool, budget.within(self._budget), spans, self.depth + 1)
 
     # ---------------------------------------------------------------- records, artifacts, blobs
 
     async def record(self, key: str, type: str, data: dict[str, Any], *, value: Any = None) -> None:
-        """Write one event of the workflow's own, once per key. ``type`` has a colon in it."""
-        if ":" not in type:
-            raise ValueError(f"type {type!r} of a record needs a colon, such as 'lab:row'")
-        await self._once(key, type, data, None if value is None else encode(value))
+        """Write one event of the workflow's own, once per key. ``type`` is ``owner:what``."""
+        if not _RECORD_TYPE.match(type):
+            raise WorkflowError(
+                f"type {type!r} of record {self.key(key)!r}",
+                next="name its owner and what it is, such as 'lab:row'",
+            )
+        copied = decode(encode(data))  # as a replay reads it, whatever the caller does to its own
+        await self._once(key, type, copied, None if value is None else encode(value))
 
     async def _once(self, key: str, type: str, data: dict[str, Any], value: str | None) -> Event:
-        full = self.key(key)
-        self._execution.claim(full, "record")
+        full = self._execution.claim(self.path, key, "record")
         known = self._execution.state.records.get(full)
-        return known or await self._execution.append(type, full, data, value)
+        if known is None:
+            return await self._execution.append(type, full, data, value)
+        self._execution.check_type(known, type)
+        return known
 
     async def put(
         self,
@@ -208,12 +228,12 @@ class Run:
     ) -> Artifact:
         """A new version of the artifact ``name``; ``content`` is bytes, text or a JSON value."""
         raw = content if isinstance(content, bytes) else _text(content).encode()
-        artifacts = self._execution.state.artifacts
+        data: dict[str, Any] = {}
         if self.key(key) not in self._execution.state.records:
             blob = await self.blob(raw)
             data = Artifact(
                 name=name,
-                version=artifacts.next_version(name),
+                version=self._execution.state.artifacts.next_version(name),
                 kind=kind,
                 blob=blob,
                 producer=self.path,
@@ -221,24 +241,28 @@ class Run:
                 status=status,
                 evidence=tuple(evidence),
             ).model_dump(mode="json", exclude={"seq"})
-        else:
-            data = {}
         event = await self._once(key, Type.ARTIFACT_PUT, data, None)
-        found = artifacts.get(name, event.data["version"])
-        assert found is not None
-        return found
+        artifact = Artifact.model_validate(event.data | {"seq": event.seq})
+        if artifact.name != name:
+            raise self._execution.mismatch(event.key, artifact.name, name)
+        self._execution.artifacts.put(artifact)
+        return artifact
 
     async def mark(
         self, key: str, name: str, version: int, status: ArtifactStatus, reason: str
     ) -> None:
         """Change an artifact's status, with the reason."""
         if self._execution.state.artifacts.get(name, version) is None:
-            raise ValueError(f"artifact {name!r} has no version {version}")
+            raise WorkflowError(
+                f"artifact {name!r} has no version {version}", next="put it before it is marked"
+            )
         data = {"name": name, "version": version, "status": status, "reason": reason}
-        await self._once(key, Type.ARTIFACT_MARKED, data, None)
+        event = await self._once(key, Type.ARTIFACT_MARKED, data, None)
+        self._execution.artifacts.mark_as(event.data)
 
     def artifact(self, name: str, version: int | None = None) -> Artifact | None:
-        return self._execution.state.artifacts.get(name, version)
+        """One version (None: the latest) as this workflow has put and marked it so far."""
+        return self._execution.artifacts.get(name, version)
 
     async def blob(self, content: bytes) -> str:
         """Store bytes once, whatever happens after; returns ``sha256:<hex>``."""
@@ -254,33 +278,53 @@ class Run:
         return await self.step(key, self._execution.clock.time, effect=Effect.PURE)
 
     async def sleep(self, key: str, seconds: float) -> None:
-        """Sleep that a crash does not prolong: the moment of waking is in the journal."""
-        full = self.key(key)
-        self._execution.claim(full, "timer")
-        if full not in self._execution.state.timers:
-            wake_at = self._execution.clock.time() + seconds
-            await self._execution.append(Type.TIMER_SET, full, {"wake_at": wake_at})
-        left = self._execution.state.timers[full] - self._execution.clock.time()
-        if left > 0:
-            await self._execution.clock.sleep(left)
+        """Sleep that a crash does not prolong: the moment of waking is in the journal.
+
+        A ``stop`` wakes it at once.
+        """
+        execution = self._execution
+        full = execution.claim(self.path, key, "timer")
+        if full not in execution.state.timers:
+            wake_at = execution.clock.time() + seconds
+            await execution.append(Type.TIMER_SET, full, {"wake_at": wake_at})
+        wake_at = execution.state.timers[full]
+        while (left := wake_at - execution.clock.time()) > 0 and not execution.state.stop_seq:
+            await _first(execution.clock.sleep(left), execution.arrived.wait())
 
     async def wait(self, key: str, returns: Any = None) -> Any:
-        """Wait, across restarts, for `Runtime.answer(run_id, key, value)`; returns the value."""
-        full = self.key(key)
-        self._execution.claim(full, "wait")
-        state = self._execution.state
+        """Wait, across restarts, for `Runtime.answer(run_id, key, value)`; returns the value.
+
+        The first answer that fits ``returns`` counts; others are left aside. Raises `RunStopped`
+        when a person asks to stop before there is one.
+        """
+        execution = self._execution
+        full = execution.claim(self.path, key, "wait")
+        state = execution.state
         if full not in state.waits:
-            await self._execution.append(Type.WAIT_SET, full, {})
-        while full not in state.answers:
-            await self._execution.arrived.wait()
-        return decode(encode(state.answers[full]), returns)
+            await execution.append(Type.WAIT_SET, full, {})
+        while True:
+            for answer in state.answers.get(full, ()):
+                if state.stop_seq is not None and state.stop_seq < answer.seq:
+                    break
+                with contextlib.suppress(ValueError):
+                    return decode(encode(answer.message), returns)
+            if state.stop_seq is not None:
+                execution.wrapping_up = True
+                raise RunStopped(f"run {self.id} was asked to stop while it waited for {full!r}")
+            await execution.arrived.wait()
 
     async def stopping(self, key: str) -> bool:
         """Whether a person has asked to stop (journaled, so a replay takes the same turn)."""
-        return await self.step(key, lambda: self._execution.stop_requested, effect=Effect.PURE)
+        state = self._execution.state
+        asked = await self.step(key, lambda: state.stop_seq is not None, effect=Effect.PURE)
+        self._execution.wrapping_up |= asked
+        return asked
 
     async def steers(self, key: str) -> list[str]:
-        """Messages for this scope since the last call, oldest first (journaled)."""
+        """Messages for this scope since the last call, oldest first (journaled).
+
+        Those for the whole run, or for a scope around this one, are for this one too.
+        """
         found = await self.step(key, self._new_steers, effect=Effect.PURE)
         self._steered = max(self._steered, found["seq"])
         return found["messages"]
@@ -306,6 +350,23 @@ class Run:
     def raise_if_killed(self) -> None:
         if self._execution.killed:
             raise RunKilled(f"run {self.id} was killed", next=f"manyhands resume {self.id}")
+
+
+def _urgency(error: BaseException) -> int:
+    if isinstance(error, JournalError):
+        return 0
+    return 1 if isinstance(error, InDoubt) else 2
+
+
+async def _first(*these: Coroutine[Any, Any, Any]) -> None:
+    """Until one of them ends; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in these]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _text(content: Any) -> str:

@@ -1,14 +1,17 @@
-"""The runtime: opens a journal, starts, resumes and forks runs, and passes commands to them."""
+"""The runtime: opens a journal, starts, resumes and forks runs, and passes commands to them.
+
+Invariant: of the processes that have the journal open, one at a time drives a run; a run that is
+let go of in any way but its end can be resumed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,19 +20,23 @@ from manyhands.errors import (
     ConfigError,
     InDoubt,
     JournalError,
+    ManyhandsError,
+    ReplayMismatch,
+    RunEnded,
     RunHeld,
-    RunKilled,
-    RunNotFound,
     UnknownWorkflow,
 )
-from manyhands.runtime.budget import Budget
+from manyhands.runtime.budget import Budget, Span
 from manyhands.runtime.clock import Clock
 from manyhands.runtime.codec import decode, encode
+from manyhands.runtime.database import INSERT_BLOB, INSERT_EVENT, INSERT_RUN, row_of
+from manyhands.runtime.ending import end, killed, outcome, part, stopped
 from manyhands.runtime.events import Event, Status, Type
 from manyhands.runtime.execution import Execution
-from manyhands.runtime.fold import RunState
+from manyhands.runtime.forking import fork_run
 from manyhands.runtime.journal import Journal
 from manyhands.runtime.owner import Owner, this_process
+from manyhands.runtime.reading import POLL_SECONDS, Reader, Row
 from manyhands.runtime.run import Run, Workflow
 
 #: What `Runtime.command` takes. ``steer``: a message at the next boundary; ``pause``/``continue``;
@@ -37,20 +44,8 @@ from manyhands.runtime.run import Run, Workflow
 #: is; ``kill``: end now (resumable); ``answer``: a value for a wait; ``resolve``: a step in doubt.
 VERBS = ("steer", "pause", "continue", "interrupt", "stop", "kill", "answer", "resolve")
 
-_POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class RunInfo:
-    """One line of the list of runs; ``owner`` names the live process that holds it, if one does."""
-
-    run_id: str
-    workflow: str
-    status: Status
-    created_at: float
-    updated_at: float
-    events: int
-    owner: str | None
+#: Ended for good: what such a run returned is kept, and nothing is added to it.
+_FINAL = (Status.COMPLETED, Status.STOPPED)
 
 
 class RunHandle:
@@ -61,26 +56,38 @@ class RunHandle:
         self._task = task
 
     async def result(self) -> Any:
-        """What the workflow returned. Raises what ended it otherwise."""
-        return await asyncio.shield(self._task)
+        """What the workflow returned. Raises what ended it otherwise (see `Runtime.resume`)."""
+        me = asyncio.current_task()
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            if not self._task.cancelled() or (me is not None and me.cancelling()):
+                raise
+            raise RunEnded(
+                f"run {self.run_id} was let go of before its end",
+                next=f"manyhands resume {self.run_id} goes on with it",
+            ) from None
 
     @property
     def done(self) -> bool:
         return self._task.done()
 
 
-class Runtime:
-    """One journal and the runs of it that this process holds. Use as ``async with``."""
+class Runtime(Reader):
+    """One journal and the runs of it that this process holds. Use as ``async with``.
+
+    It belongs to the event loop in which it starts its first run.
+    """
 
     def __init__(self, journal: Journal, workflows: Iterable[Workflow], clock: Clock) -> None:
-        self.journal = journal
-        self._workflows = {w.name: w for w in workflows}
+        super().__init__(journal)
+        self._workflows = {(w.name, w.version): w for w in workflows}
         self._clock = clock
         self._owner = this_process()
         self._live: dict[str, Execution] = {}
+        self._orphans: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._inbox: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
 
     @classmethod
     def open(
@@ -93,8 +100,8 @@ class Runtime:
     ) -> Self:
         """Open (or make) the journal at ``sqlite:///PATH``.
 
-        ``workflows``: those that `resume` may need to find by name. Raises `JournalUnreadable`,
-        `JournalTooNew`, `ConfigError`.
+        ``workflows``: those that `resume` may need to find by name and version. ``on_boundary``:
+        see `Journal`. Raises `JournalUnreadable`, `JournalTooNew`, `JournalBusy`, `ConfigError`.
         """
         return cls(Journal(url, on_boundary=on_boundary), workflows, clock or Clock())
 
@@ -115,6 +122,8 @@ class Runtime:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for execution in list(self._live.values()):
+            await self._release(execution)
         self.journal.close()
 
     # ---------------------------------------------------------------- starting
@@ -128,10 +137,16 @@ class Runtime:
         budget: Budget | None = None,
     ) -> RunHandle:
         """Begin a run. ``run_id`` (default: a fresh one) must be new to the journal."""
-        self._workflows.setdefault(workflow.name, workflow)
+        self._workflows[workflow.name, workflow.version] = workflow
         run_id = run_id or f"{workflow.name}-{secrets.token_hex(4)}"
         now = self._clock.time()
-        text = encode(input)
+        data = {
+            "workflow": workflow.name,
+            "version": workflow.version,
+            "budget": (budget or Budget()).model_dump(exclude_defaults=True),
+        }
+        created = Event(1, 0, now, Type.RUN_CREATED, "", data, encode(input))
+        row, blob = row_of(run_id, created)
 
         def create(db: sqlite3.Connection) -> None:
             if db.execute("SELECT 1 FROM runs WHERE run_id=?", (run_id,)).fetchone():
@@ -139,19 +154,10 @@ class Runtime:
                     f"run {run_id!r} is in {self.journal.path} already",
                     next=f"manyhands resume {run_id}, or give another run id",
                 )
-            db.execute(
-                "INSERT INTO runs VALUES (?,?,?,?,?,NULL)",
-                (run_id, workflow.name, workflow.version, now, 0),
-            )
-            data = {
-                "workflow": workflow.name,
-                "version": workflow.version,
-                "budget": (budget or Budget()).model_dump(exclude_defaults=True),
-            }
-            db.execute(
-                "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)",
-                (run_id, 1, 0, now, Type.RUN_CREATED, "", encode(data), text, None),
-            )
+            db.execute(INSERT_RUN, (run_id, workflow.name, workflow.version, now, 0))
+            db.execute(INSERT_EVENT, row)
+            if blob is not None:
+                db.execute(INSERT_BLOB, blob)
 
         await self.journal.call(create)
         return await self.resume(run_id)
@@ -177,29 +183,40 @@ class Runtime:
     ) -> RunHandle:
         """Go on with a run: finished steps come from the journal, the rest is done.
 
-        ``budget``: new limits (steps that the old ones refused are tried again).
-        ``retry_failed``: try failed steps again. ``take_over``: although an owner on another host
-        cannot be seen to be gone. Raises `RunNotFound`, `RunHeld`, `UnknownWorkflow`.
+        What it does depends on how the run was left. Interrupted or killed: it goes on. Blocked: it
+        goes on if the step in doubt is settled, and is blocked again otherwise. Paused: it goes on
+        up to the next step and stays paused until ``continue``. Failed: it fails again in the same
+        way, unless ``retry_failed`` tries its failed steps anew (``once`` steps too). Completed or
+        stopped: the handle gives what it returned; `fork` makes a run that goes on from there.
+
+        ``budget``: new limits (steps that the old ones refused are tried again). ``take_over``:
+        although an owner on another host cannot be seen to be gone. Raises `RunNotFound`,
+        `RunHeld`, `UnknownWorkflow`, `ReplayMismatch` (another version of the workflow).
+
+        The handle's ``result()`` raises what the workflow raised, `InDoubt` (blocked), `RunKilled`,
+        `RunStopped` (it was stopped and has nothing to show), `JournalError` (resumable).
         """
-        state = self.view(run_id)
-        workflow = self._workflow(state)
-        if state.status is Status.COMPLETED:
-            return self._handle(run_id, asyncio.create_task(self._stored(workflow, state)))
-        epoch = await self._acquire(run_id, take_over)
-        state = self.view(run_id)
-        retry = [
-            s.key
-            for s in state.steps.values()
-            if s.outcome == "failed" and s.event is not None
-            if retry_failed or (budget and s.event.data.get("kind") == "BudgetExceeded")
-        ]
-        execution = await self._execution(state, epoch, budget, retry)
+        self._check_loop()
+        row = self._row(run_id)
+        workflow = self._workflow(row)
+        last = self.journal.last(run_id)
+        if last is not None and last.type == Type.RUN_ENDED and last.data["status"] in _FINAL:
+            return self._handle(run_id, asyncio.create_task(self._stored(workflow, run_id, last)))
+        execution = await self._hold(run_id, budget, retry_failed, take_over)
         task = asyncio.create_task(self._drive(workflow, execution), name=f"run {run_id}")
         execution.main = task
-        self._live[run_id] = execution
         if self._inbox is None:
             self._inbox = asyncio.create_task(self._poll_inbox(), name="inbox")
         return self._handle(run_id, task)
+
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise ManyhandsError(
+                "this runtime runs in another event loop",
+                next="open a runtime of its own in each event loop",
+            )
 
     def _handle(self, run_id: str, task: asyncio.Task[Any]) -> RunHandle:
         self._tasks.add(task)
@@ -207,27 +224,77 @@ class Runtime:
         task.add_done_callback(lambda t: t.cancelled() or t.exception())
         return RunHandle(run_id, task)
 
-    def _workflow(self, state: RunState) -> Workflow:
-        workflow = self._workflows.get(state.workflow)
-        if workflow is None:
-            raise UnknownWorkflow(
-                f"run {state.run_id} is of workflow {state.workflow!r}; known here: "
-                f"{', '.join(sorted(self._workflows)) or 'none'}",
-                next="open the runtime with that workflow in `workflows=`",
+    def _workflow(self, row: Row) -> Workflow:
+        found = self._workflows.get((row.workflow, row.version))
+        if found is not None:
+            return found
+        versions = sorted(v for name, v in self._workflows if name == row.workflow)
+        if versions:
+            raise ReplayMismatch(
+                f"run {row.run_id} was begun by version {row.version} of workflow "
+                f"{row.workflow!r}; known here: {', '.join(map(str, versions))}",
+                next="hand that version in with `workflows=`, or begin a new run",
             )
-        return workflow
+        names = ", ".join(sorted({name for name, _ in self._workflows}))
+        raise UnknownWorkflow(
+            f"run {row.run_id} is of workflow {row.workflow!r}; known here: {names or 'none'}",
+            next="open the runtime with that workflow in `workflows=`",
+        )
 
-    async def _stored(self, workflow: Workflow, state: RunState) -> Any:
-        assert state.output is not None
-        return decode(self.journal.value(state.output) or "null", workflow.returns)
+    async def _stored(self, workflow: Workflow, run_id: str, output: Event) -> Any:
+        text = self.journal.value(output)
+        if text is None:
+            raise stopped(run_id)
+        return decode(text, workflow.returns)
+
+    # ---------------------------------------------------------------- holding
+
+    async def _hold(
+        self, run_id: str, budget: Budget | None, retry_failed: bool, take_over: bool
+    ) -> Execution:
+        """Take hold of the run, begin an epoch, and let the commands that wait take effect."""
+        epoch = await self._acquire(run_id, take_over)
+        self._orphans.add((run_id, epoch))
+        state = self._fold(run_id)
+        retry = [
+            s.key
+            for s in state.steps.values()
+            if s.outcome == "failed" and s.event is not None
+            if retry_failed or (budget is not None and "budget" in s.event.data)
+        ]
+        execution = Execution(
+            run_id,
+            epoch,
+            self.journal,
+            state,
+            self._clock,
+            asyncio.get_running_loop(),
+            self._notify,
+        )
+        self._live[run_id] = execution
+        try:
+            data: dict[str, Any] = {"pid": self._owner.pid}
+            if budget is not None:
+                data["budget"] = budget.model_dump(exclude_defaults=True)
+            if retry:
+                data["retry"] = retry
+            execution.post(Type.RUN_OPENED, "", data)
+            await self._deliver(execution)
+            execution.killed = False  # whoever was to be killed is gone
+        except BaseException:
+            await asyncio.shield(self._release(execution))
+            raise
+        return execution
 
     async def _acquire(self, run_id: str, take_over: bool) -> int:
-        """Take hold of the run and begin its next epoch; older owners are fenced from here on."""
+        """Begin the run's next epoch; older owners are fenced from here on."""
 
         def acquire(db: sqlite3.Connection) -> int:
             row = db.execute("SELECT epoch, owner FROM runs WHERE run_id=?", (run_id,)).fetchone()
             owner = Owner.from_json(row[1]) if row[1] else None
-            if owner is not None and owner.alive and not (take_over and not owner.local):
+            mine = owner == self._owner and (run_id, row[0]) in self._orphans
+            lost = owner is not None and take_over and not owner.local
+            if owner is not None and owner.alive and not lost and not mine:
                 hint = "" if owner.local else "; if that one is gone: --take-over"
                 raise RunHeld(
                     f"run {run_id} is held by {owner}",
@@ -239,79 +306,71 @@ class Runtime:
             )
             return row[0] + 1
 
+        if run_id in self._live:
+            raise RunHeld(
+                f"run {run_id} is held by this {self._owner}", next="await the handle that it has"
+            )
         return await self.journal.call(acquire)
 
     async def _release(self, execution: Execution) -> None:
+        """Let go of the run. Where that cannot be written, this runtime may still take it again."""
+
         def release(db: sqlite3.Connection) -> None:
             db.execute(
                 "UPDATE runs SET owner=NULL WHERE run_id=? AND epoch=?",
                 (execution.run_id, execution.epoch),
             )
 
-        self._live.pop(execution.run_id, None)
-        with contextlib.suppress(JournalError):
+        try:
             await self.journal.call(release)
-
-    async def _execution(
-        self, state: RunState, epoch: int, budget: Budget | None, retry: list[str]
-    ) -> Execution:
-        data: dict[str, Any] = {"pid": self._owner.pid}
-        if budget is not None:
-            data["budget"] = budget.model_dump(exclude_defaults=True)
-        if retry:
-            data["retry"] = retry
-        now = self._clock.time()
-        opened = Event(state.seq + 1, epoch, now, Type.RUN_OPENED, "", data)
-        state.apply(opened)
-        execution = Execution(
-            state.run_id,
-            epoch,
-            self.journal,
-            state,
-            self._clock,
-            asyncio.get_running_loop(),
-            listeners=[self._notify],
-        )
-        execution.load_spend(execution.pools[""])
-        self.journal.append(state.run_id, epoch, (opened,), durable=False, done=lambda error: None)
-        return execution
+            self._orphans.discard((execution.run_id, execution.epoch))
+        except JournalError:
+            pass
+        finally:
+            if self._live.get(execution.run_id) is execution:
+                del self._live[execution.run_id]
 
     # ---------------------------------------------------------------- driving
 
     async def _drive(self, workflow: Workflow, execution: Execution) -> Any:
-        state = execution.state
-        assert state.input is not None
-        run = Run(execution, "", execution.pools[""], state.budget)
-        try:
+        async with self._ending(execution):
+            state = execution.state
+            budget = state.budget
+            assert state.input is not None
+            spans = (Span("", budget.seconds, 0.0),) if budget.seconds is not None else ()
+            root = execution.pool("", None, budget)
             input = decode(self.journal.value(state.input) or "null", workflow.takes)
-            value = await workflow.fn(run, input)
+            value = await workflow.fn(Run(execution, "", root, budget, spans), input)
+            if execution.doubt is not None:  # swallowed on its way up: still for a person to say
+                raise InDoubt(execution.doubt, next=f"manyhands resolve {state.run_id} …")
             text = encode(value)
-            status = Status.STOPPED if execution.stop_requested else Status.COMPLETED
-            await execution.append(Type.RUN_ENDED, "", {"status": status}, text)
-            return decode(text, workflow.returns)
-        except InDoubt as error:
-            await execution.append(Type.RUN_BLOCKED, "", {"key": error.key, "message": error.what})
-            raise
-        except JournalError:
-            raise
-        except asyncio.CancelledError:
-            if not execution.killed:
+            status = Status.STOPPED if execution.wrapping_up else Status.COMPLETED
+            value = decode(text, workflow.returns)
+            await end(execution, status, text)
+            return value
+
+    @asynccontextmanager
+    async def _ending(self, execution: Execution) -> AsyncGenerator[None]:
+        """Journal how the run ended, and let go of it."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            yield
+        except BaseException as error:
+            lost = part(error, JournalError)
+            if lost is not None and lost is not error:
+                raise lost from error
+            if lost is not None:  # nothing can be journaled; the run can be resumed
                 raise
-            await execution.append(Type.RUN_ENDED, "", {"status": Status.KILLED})
-            raise RunKilled(
-                f"run {run.id} was killed", next=f"manyhands resume {run.id} goes on with it"
-            ) from None
-        except Exception as error:
-            data = {"kind": type(error).__name__, "message": str(error)[:4000]}
-            await execution.append(Type.RUN_ENDED, "", {"status": Status.FAILED, "error": data})
-            raise
+            if execution.killed:
+                await end(execution, Status.KILLED)
+                raise killed(execution.run_id) from None
+            if task.cancelling():  # the runtime is closing
+                raise
+            raise await outcome(execution, error) from error.__cause__
         finally:
             await asyncio.shield(self._release(execution))
             self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     # ---------------------------------------------------------------- commands
 
@@ -327,9 +386,11 @@ class Runtime:
     ) -> bool:
         """Send a command to a run, held by whichever process; it acts on it at once or on resume.
 
-        ``target``: a scope's path or a step's key ('' is the whole run). ``decided_on``: the
+        A run that no process holds is killed on the spot; an ``interrupt`` finds nothing to cancel
+        there. ``target``: a scope's path or a step's key ('' is the whole run). ``decided_on``: the
         sequence number that the sender had seen. Returns False when a command with this
-        ``idempotency_key`` is there already.
+        ``idempotency_key`` is there already. Raises `ConfigError` for a run that is completed or
+        stopped, `RunNotFound`.
         """
         if verb not in VERBS:
             raise ConfigError(
@@ -337,32 +398,50 @@ class Runtime:
             )
         self._row(run_id)
         key = idempotency_key or secrets.token_hex(8)
-        text, now = encode(message), self._clock.time()
+        row = (run_id, verb, target, encode(message), decided_on, key, self._clock.time())
 
         def insert(db: sqlite3.Connection) -> bool:
             cursor = db.execute(
                 "INSERT OR IGNORE INTO inbox"
                 " (run_id,verb,target,message,decided_on,idempotency_key,ts)"
                 " VALUES (?,?,?,?,?,?,?)",
-                (run_id, verb, target, text, decided_on, key, now),
+                row,
             )
-            return cursor.rowcount == 1
+            fresh = cursor.rowcount == 1
+            if fresh:
+                _check_going(db, run_id)
+            return fresh
 
         fresh = await self.journal.call(insert)
-        if (execution := self._live.get(run_id)) is not None:
+        execution = self._live.get(run_id)
+        if execution is not None and execution.loop is asyncio.get_running_loop():
             await self._deliver(execution)
+        elif fresh and verb == "kill" and self._row(run_id).holder is None:
+            await self._kill(run_id)
         return fresh
 
+    async def _kill(self, run_id: str) -> None:
+        """End a run that nobody holds. One that is being resumed just now gets the command."""
+        with contextlib.suppress(RunHeld):
+            execution = await self._hold(run_id, None, retry_failed=False, take_over=False)
+            try:
+                await end(execution, Status.KILLED)
+            finally:
+                await asyncio.shield(self._release(execution))
+
     async def answer(self, run_id: str, key: str, value: Any) -> None:
-        """Give a waiting run (`Run.wait`) its value."""
+        """Give a waiting run (`Run.wait`) its value. ``key`` is the full one."""
         await self.command(run_id, "answer", target=key, message=value)
 
     async def resolve(self, run_id: str, key: str, action: str, value: Any = None) -> None:
-        """Say what became of a step in doubt: ``retry``, ``result`` (its value) or ``fail``."""
+        """Say what became of a step in doubt: ``retry``, ``result`` (its value) or ``fail``.
+
+        `resume` acts on it. Raises `ConfigError` when the step is not in doubt.
+        """
         if action not in ("retry", "result", "fail"):
             raise ConfigError(f"action {action!r}", next="use retry, result or fail")
         step = self.view(run_id).steps.get(key)
-        if step is None or step.outcome not in ("in_doubt", "started"):
+        if step is None or step.outcome != "in_doubt":
             raise ConfigError(
                 f"step {key!r} of run {run_id} is {step.outcome if step else 'not known'}, "
                 "not in doubt",
@@ -372,154 +451,50 @@ class Runtime:
         await self.command(run_id, "resolve", target=key, message=message)
 
     async def _poll_inbox(self) -> None:
-        """Commands that other processes wrote. Also tells listeners that they wrote at all."""
+        """Commands that other processes wrote."""
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             for execution in list(self._live.values()):
-                with contextlib.suppress(JournalError):
+                with contextlib.suppress(JournalError):  # its run meets the same error
                     await self._deliver(execution)
 
     async def _deliver(self, execution: Execution) -> None:
-        seen = max((c.inbox for c in execution.state.commands), default=0)
-        rows = self.journal.read(
-            "SELECT id,verb,target,message,decided_on,ts FROM inbox"
-            " WHERE run_id=? AND id>? ORDER BY id",
-            execution.run_id,
-            seen,
-        )
-        for row in rows:
-            if all(c.inbox != row[0] for c in execution.state.commands):
-                await execution.receive(row)
-
-    # ---------------------------------------------------------------- looking
-
-    def _row(self, run_id: str) -> tuple[Any, ...]:
-        rows = self.journal.read(
-            "SELECT run_id,workflow,created_at,epoch,owner FROM runs WHERE run_id=?", run_id
-        )
-        if not rows:
-            raise RunNotFound(
-                f"run {run_id!r} is not in {self.journal.path}",
-                next="manyhands runs lists what is there",
-            )
-        return rows[0]
-
-    def view(self, run_id: str) -> RunState:
-        """The fold of a run's events as they are now. Raises `RunNotFound`."""
-        row = self._row(run_id)
-        state = RunState(run_id)
-        for event in self.journal.events(run_id):
-            state.apply(event)
-        state.status = self._seen(state.status, row[4])
-        return state
-
-    def _seen(self, status: Status, owner: str | None) -> Status:
-        if status is not Status.RUNNING:
-            return status
-        alive = owner is not None and Owner.from_json(owner).alive
-        return Status.RUNNING if alive else Status.INTERRUPTED
-
-    def runs(self) -> list[RunInfo]:
-        """All runs, newest first."""
-        return [
-            self._info(row)
-            for row in self.journal.read(
-                "SELECT run_id,workflow,created_at,epoch,owner FROM runs ORDER BY created_at DESC"
-            )
-        ]
-
-    def _info(self, row: tuple[Any, ...]) -> RunInfo:
-        run_id, workflow, created_at, _epoch, owner = row
-        last = self.journal.read(
-            "SELECT type,data FROM events INDEXED BY lifecycle"
-            " WHERE run_id=? AND type GLOB 'run.*' ORDER BY seq DESC LIMIT 1",
-            run_id,
-        )
-        tail = self.journal.read(
-            "SELECT seq,ts FROM events WHERE run_id=? ORDER BY seq DESC LIMIT 1", run_id
-        )
-        status = Status.RUNNING
-        if last and last[0][0] == Type.RUN_ENDED:
-            status = Status(json.loads(last[0][1])["status"])
-        elif last and last[0][0] == Type.RUN_BLOCKED:
-            status = Status.BLOCKED
-        holder = Owner.from_json(owner) if owner else None
-        return RunInfo(
-            run_id,
-            workflow,
-            self._seen(status, owner),
-            created_at,
-            tail[0][1] if tail else created_at,
-            tail[0][0] if tail else 0,
-            str(holder) if holder and holder.alive else None,
-        )
-
-    async def events(
-        self, run_id: str, after: int = 0, *, follow: bool = False
-    ) -> AsyncGenerator[Event]:
-        """Events with seq > ``after``; with ``follow`` also those to come, until the run ends.
-
-        Works on a run of any process. Large values stay references (`value` reads them).
-        """
-        self._row(run_id)
-        while True:
-            ended = False
-            for event in self.journal.events(run_id, after):
-                after = event.seq
-                ended = event.type in (Type.RUN_ENDED, Type.RUN_BLOCKED)
-                yield event
-            if not follow or ended:
+        async with execution.delivering:
+            if execution.ended:
                 return
-            changed = self._changed
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), _POLL_SECONDS)
-
-    def value(self, event: Event, returns: Any = None) -> Any:
-        """The decoded value of an event, None where it has none."""
-        text = self.journal.value(event)
-        return None if text is None else decode(text, returns)
+            rows = self.journal.read(
+                "SELECT id,idempotency_key,verb,target,message,decided_on FROM inbox"
+                " WHERE run_id=? AND id>? ORDER BY id",
+                execution.run_id,
+                execution.inbox_seen,
+            )
+            for row in rows:
+                execution.inbox_seen = row[0]
+                if all(c.id != row[1] for c in execution.state.commands):
+                    await execution.receive(row)
 
     # ---------------------------------------------------------------- forking
 
     async def fork(self, run_id: str, before: int | str, *, new_run_id: str | None = None) -> str:
         """A new run with this one's events up to, not including, a sequence number or a step's
-        start; `resume` goes on from there. Returns the new run's id."""
-        cut = self._cut(run_id, before)
-        new = new_run_id or f"{run_id}-fork-{secrets.token_hex(2)}"
-        events = list(self.journal.events(run_id, before=cut))
-        now = self._clock.time()
-        mark = Event(
-            cut, events[-1].epoch, now, Type.RUN_FORKED, "", {"run_id": run_id, "before": cut}
+        first event; `resume` goes on from there. Returns the new run's id.
+
+        What the copied events spent counts; a pause or stop among them does not. A ``once`` step
+        that had begun and not ended by then is in doubt in the fork.
+        """
+        state = self._fold(self._row(run_id).run_id)
+        return await fork_run(self.journal, state, self._clock.time(), before, new_run_id)
+
+
+def _check_going(db: sqlite3.Connection, run_id: str) -> None:
+    last = db.execute(
+        "SELECT type, data FROM events INDEXED BY lifecycle"
+        " WHERE run_id=? AND type GLOB 'run.*' ORDER BY seq DESC LIMIT 1",
+        (run_id,),
+    ).fetchone()
+    status = decode(last[1]).get("status") if last and last[0] == Type.RUN_ENDED else None
+    if status in _FINAL:
+        raise ConfigError(
+            f"run {run_id} is {status}: no command reaches it",
+            next="`fork` makes a run that goes on from any point of it",
         )
-
-        def copy(db: sqlite3.Connection) -> None:
-            if db.execute("SELECT 1 FROM runs WHERE run_id=?", (new,)).fetchone():
-                raise ConfigError(f"run {new!r} is there already", next="give another run id")
-            db.execute(
-                "INSERT INTO runs SELECT ?,workflow,version,?,?,NULL FROM runs WHERE run_id=?",
-                (new, now, mark.epoch, run_id),
-            )
-            for e in [*events, mark]:
-                row = (new, e.seq, e.epoch, e.ts, e.type, e.key, encode(e.data), e.value, e.ref)
-                db.execute("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)", row)
-
-        await self.journal.call(copy)
-        return new
-
-    def _cut(self, run_id: str, before: int | str) -> int:
-        state = self.view(run_id)
-        if isinstance(before, int):
-            cut = before
-        elif before in state.steps:
-            cut = state.steps[before].seq
-        else:
-            raise ConfigError(
-                f"run {run_id} has no step {before!r}",
-                next=f"manyhands show {run_id} --steps lists them",
-            )
-        if not 2 < cut <= state.seq + 1:
-            raise ConfigError(
-                f"cannot fork run {run_id} before event {cut}",
-                next=f"give a number from 3 to {state.seq + 1}",
-            )
-        return cut

@@ -2,6 +2,7 @@
 
 Invariant: the effect of a finished step happens once; a started one without an end is run again
 only when its effect class allows that, and is otherwise in doubt until a probe or a person says.
+What was reserved is settled on every way out.
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NoReturn
 
-from manyhands.errors import BudgetExceeded, InDoubt, JournalError, RunEnded, StepFailed
+from manyhands.errors import (
+    BudgetExceeded,
+    InDoubt,
+    JournalError,
+    NotSerializable,
+    ReplayMismatch,
+    RunEnded,
+    StepFailed,
+)
 from manyhands.runtime.budget import Amounts, Pool, clip
 from manyhands.runtime.codec import decode, encode, hash_args
 from manyhands.runtime.events import Effect, Type
 from manyhands.runtime.execution import Execution, Running
 from manyhands.runtime.fold import StepState
+
+#: How much of a failure's text is kept, in characters.
+_MESSAGE_LIMIT = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +45,14 @@ class Retry:
     factor: float = 2.0
     cap: float = 30.0
 
-    def delay(self, attempt: int, error: BaseException) -> float | None:
+    def delay(self, failures: int, error: BaseException) -> float | None:
         """Seconds until the next attempt; None: this was the last."""
-        if attempt >= self.attempts or not getattr(error, "retryable", False):
+        if failures >= self.attempts or not getattr(error, "retryable", False):
             return None
         asked = getattr(error, "retry_after", None)
-        return min(self.cap, self.first * self.factor ** (attempt - 1) if asked is None else asked)
+        if asked is None:
+            asked = self.first * self.factor ** min(failures - 1, 100)
+        return max(0.0, min(self.cap, asked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,100 +82,89 @@ class Call:
     retry: Retry
     timeout: Callable[[], float | None]
 
-    @property
-    def hash(self) -> str:
-        return hash_args(self.args)
-
 
 async def perform(execution: Execution, pool: Pool, call: Call) -> Any:
     """The step's value: from the journal if it has finished before, otherwise by calling it."""
-    execution.claim(call.key, "step")
+    args = hash_args(call.args)
     state = execution.state.steps.get(call.key)
     if state is not None:
-        execution.check_args(call.key, state.args, call.hash)
+        execution.check_args(call.key, state.args, args)
         if state.outcome == "in_doubt":
             await _settle_doubt(execution, call)
         if state.finished:
             return _stored(execution, call, state)
-    await execution.gate.wait()
-    return await _attempts(execution, pool, call, state.attempts + 1 if state else 1)
+    return await _attempts(execution, pool, call, args)
 
 
 def _stored(execution: Execution, call: Call, state: StepState) -> Any:
     event = state.event
     assert event is not None
     if state.outcome == "done":
-        return decode(execution.journal.value(event) or "null", call.returns)
+        try:
+            return decode(execution.journal.value(event) or "null", call.returns)
+        except ValueError as error:
+            raise ReplayMismatch(
+                f"the value of step {call.key!r} in the journal is no {call.returns}: {error}",
+                next="run the version of the workflow that wrote it, or fork the run before it",
+            ) from error
     data = event.data
-    if data["kind"] == "BudgetExceeded":
+    if "budget" in data:
         raise BudgetExceeded(*data["budget"])
     raise StepFailed(call.key, data["kind"], data["message"])
 
 
-async def _attempts(execution: Execution, pool: Pool, call: Call, attempt: int) -> Any:
-    tried = 1
+# -------------------------------------------------------------------- calling
+
+
+async def _attempts(execution: Execution, pool: Pool, call: Call, args: str) -> Any:
+    state = execution.state.steps.get(call.key)
+    number, failures, delay = (state.attempts, state.failures, 0.0) if state else (0, 0, 0.0)
     while True:
-        timeout = await _reserve(execution, pool, call)
-        await _start(execution, call, attempt)
+        number += 1
+        used: Amounts = {}
+        booked = False
+        running = execution.enter(call.key)
         try:
-            value = await _invoke(execution, call, timeout)
-            text = encode(value)
-        except (JournalError, RunEnded):
-            pool.settle(call.cost, call.cost)
-            raise
-        except asyncio.CancelledError:
-            pool.settle(call.cost, call.cost)
-            running = execution.running.pop(call.key, None)
-            if running is None or running.interrupted is None:
-                raise
-            await _fail(execution, call, attempt, "Interrupted", running.interrupted, final=True)
-            raise StepFailed(call.key, "Interrupted", running.interrupted) from None
-        except Exception as error:
-            pool.settle(call.cost, call.cost)
-            delay = call.retry.delay(tried, error)
-            kind, message = type(error).__name__, str(error)
-            await _fail(execution, call, attempt, kind, message, final=delay is None)
-            if delay is None:
-                raise StepFailed(call.key, kind, message) from error
-            await execution.clock.sleep(delay)
-            attempt, tried = attempt + 1, tried + 1
-        else:
-            return await _finish(execution, pool, call, attempt, value, text)
+            try:
+                if delay:
+                    await execution.clock.sleep(delay)
+                if not execution.gate.is_set():
+                    await execution.gate.wait()
+                if call.cost:
+                    await pool.reserve(call.cost)
+                    booked = True
+                timeout = call.timeout()
+                used = call.cost
+                await _start(execution, call, args, number)
+                value = await _invoke(execution, call, timeout)
+                text = encode(value)
+                value = decode(text, call.returns)
+            except BaseException as error:
+                execution.leave(running)
+                failures += 1
+                delay = await _failed(execution, call, args, number, failures, running, error)
+            else:
+                execution.leave(running)
+                data, used = _account(call, value, number)
+                await execution.append(Type.STEP_DONE, call.key, data, text)
+                return value
+        finally:
+            execution.leave(running)
+            if booked:
+                pool.settle(call.cost, used)
 
 
-async def _reserve(execution: Execution, pool: Pool, call: Call) -> float | None:
-    """Book the cost; returns the seconds that the call may take. A refusal is journaled."""
-    try:
-        timeout = call.timeout()
-        if call.cost:
-            await pool.reserve(call.cost)
-        return timeout
-    except BudgetExceeded as error:
-        data: dict[str, Any] = {
-            "kind": "BudgetExceeded",
-            "message": error.what,
-            "final": True,
-            "used": {},
-            "budget": [error.scope, error.unit, error.asked, error.used, error.limit],
-            "effect": call.effect,
-            "args": call.hash,
-            "scope": call.scope,
-        }
-        await execution.append(Type.STEP_FAILED, call.key, data)
-        raise
-
-
-async def _start(execution: Execution, call: Call, attempt: int) -> None:
+async def _start(execution: Execution, call: Call, args: str, number: int) -> None:
     """The intent. It must be on disk before the call only where its absence would mislead.
 
     That is so for a ``once`` effect (in doubt or never started?) and for a cost (spent or not?).
     Otherwise it is queued ahead of the step's end, and one commit carries both.
     """
-    data: dict[str, Any] = {"effect": call.effect, "args": call.hash}
+    data: dict[str, Any] = {"effect": call.effect, "args": args}
     if call.scope:
         data["scope"] = call.scope
-    if attempt > 1:
-        data["attempt"] = attempt
+    if number > 1:
+        data["attempt"] = number
     if call.cost:
         data["cost"] = dict(call.cost)
     once = call.effect is Effect.ONCE
@@ -175,56 +178,96 @@ async def _invoke(execution: Execution, call: Call, timeout: float | None) -> An
     result = call.fn(*call.args)
     if not inspect.isawaitable(result):
         return result
-    task = asyncio.ensure_future(result)
-    execution.running[call.key] = Running(task)  # type: ignore[arg-type]
+    if timeout is None:
+        return await result
+    limit = execution.clock.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
-            value = await task
-    except asyncio.CancelledError:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
+        async with limit:
+            return await result
+    except TimeoutError:
+        if limit.expired():
+            raise TimeoutError(f"no end after {timeout:g} s") from None
         raise
-    except TimeoutError as error:
-        if timeout is None or str(error):
-            raise
-        raise TimeoutError(f"no end after {timeout:g} s") from None
-    execution.running.pop(call.key, None)
-    return value
 
 
-async def _finish(
-    execution: Execution, pool: Pool, call: Call, attempt: int, value: Any, text: str
-) -> Any:
-    data: dict[str, Any] = {}
+def _account(call: Call, value: Any, number: int) -> tuple[dict[str, Any], Amounts]:
+    """What the journal says of a call that went well, and what it is charged."""
+    data: dict[str, Any] = {"attempt": number} if number > 1 else {}
+    if not call.cost:
+        return data, {}
     used: Amounts = call.cost
-    if call.cost and call.usage is not None:
-        claimed = call.usage(value)
+    if call.usage is not None:
+        claimed = _claimed(call.usage, value)
         used, disputed = clip(call.cost, claimed)
         if disputed:
-            data["disputed"] = {k: v for k, v in claimed.items() if v}
-    if call.cost:
-        data["used"] = dict(used)
-    if attempt > 1:
-        data["attempt"] = attempt
-    await execution.append(Type.STEP_DONE, call.key, data, text)
-    if call.cost:
-        pool.settle(call.cost, used)
-    return decode(text, call.returns)
+            data["disputed"] = claimed
+    data["used"] = dict(used)
+    return data, used
 
 
-async def _fail(
-    execution: Execution, call: Call, attempt: int, kind: str, message: str, *, final: bool
-) -> None:
-    execution.running.pop(call.key, None)
-    data = {
-        "attempt": attempt,
+def _claimed(usage: Callable[[Any], Amounts], value: Any) -> Any:
+    """The callee's word on what it used. One that cannot be had is one that is disputed."""
+    try:
+        claimed = usage(value)
+        encode(claimed)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+    return claimed
+
+
+# -------------------------------------------------------------------- failing
+
+
+async def _failed(
+    execution: Execution,
+    call: Call,
+    args: str,
+    number: int,
+    failures: int,
+    running: Running,
+    error: BaseException,
+) -> float:
+    """Journal the failure; the seconds until the next attempt. Raises what ends the step."""
+    kind, message = _reason(running, error)
+    state = execution.state.steps.get(call.key)
+    started = state is not None and state.outcome == "started"
+    delay = None if running.interrupted is not None else call.retry.delay(failures, error)
+    data: dict[str, Any] = {
+        "attempt": number,
         "kind": kind,
-        "message": message[:4000],
-        "final": final,
-        "used": dict(call.cost),
+        "message": message,
+        "final": delay is None,
+        "used": dict(call.cost) if started else {},
     }
+    refused = isinstance(error, BudgetExceeded) and not started
+    if isinstance(error, BudgetExceeded) and refused:
+        data["budget"] = [error.scope, error.unit, error.asked, error.used, error.limit]
+    if state is None:
+        data |= {"effect": call.effect, "args": args, "scope": call.scope}
     await execution.append(Type.STEP_FAILED, call.key, data)
+    if delay is not None:
+        return delay
+    if refused:
+        raise error
+    raise StepFailed(call.key, kind, message) from error
+
+
+def _reason(running: Running, error: BaseException) -> tuple[str, str]:
+    """Kind and message of a failure. Raises ``error`` itself where it is not the step's own."""
+    if isinstance(error, (JournalError, RunEnded, InDoubt)):
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        if running.foreign:
+            raise error
+        if running.interrupted is not None:
+            return "Interrupted", running.interrupted[:_MESSAGE_LIMIT]
+    elif not isinstance(error, Exception):
+        raise error
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its text cannot be had)"
+    return type(error).__name__, message[:_MESSAGE_LIMIT]
 
 
 # -------------------------------------------------------------------- in doubt
@@ -232,33 +275,51 @@ async def _fail(
 
 async def _settle_doubt(execution: Execution, call: Call) -> None:
     """Ends with the step settled, or raises `InDoubt`."""
-    decision = _decided(execution, call.key)
-    if decision is None and call.probe is not None:
-        found = await call.probe()
-        if found is not None:
-            action: Literal["result", "retry"] = "result" if found.happened else "retry"
-            decision = (action, found.value, "probe")
-    if decision is None:
-        await execution.append(Type.STEP_IN_DOUBT, call.key, {})
-        raise InDoubt(
-            call.key,
-            next=f"find out whether it happened, then: manyhands resolve {execution.run_id} "
-            f"{call.key} --retry | --result JSON | --fail TEXT",
-        )
-    action_, value, by = decision
-    data = {"action": action_, "by": by}
-    if action_ == "fail":
-        data |= {"kind": "ResolvedAsFailed", "message": str(value)}
-    await execution.append(
-        Type.STEP_SETTLED, call.key, data, encode(value) if action_ == "result" else None
+    found = _decided(execution, call.key) or await _probed(call)
+    if isinstance(found, str):
+        await _leave_in_doubt(execution, call, found)
+    action, value, by = found
+    data = {"action": action, "by": by}
+    text = None
+    if action == "fail":
+        data |= {"kind": "ResolvedAsFailed", "message": str(value)[:_MESSAGE_LIMIT]}
+    if action == "result":
+        try:
+            text = encode(value)
+            decode(text, call.returns)
+        except (ValueError, NotSerializable) as error:
+            await _leave_in_doubt(execution, call, f"the {by}'s value does not fit: {error}")
+    await execution.append(Type.STEP_SETTLED, call.key, data, text)
+
+
+async def _leave_in_doubt(execution: Execution, call: Call, why: str) -> NoReturn:
+    execution.doubt = call.key
+    await execution.append(Type.STEP_IN_DOUBT, call.key, {"why": why[:_MESSAGE_LIMIT]})
+    raise InDoubt(
+        call.key,
+        next=f"{why}; find out whether it happened, then: manyhands resolve {execution.run_id} "
+        f"{call.key} --retry | --result JSON | --fail TEXT",
     )
 
 
+async def _probed(call: Call) -> tuple[str, Any, str] | str:
+    """What the probe says: an action, its value and who says so, or why there is none."""
+    if call.probe is None:
+        return "it has no probe"
+    try:
+        found = await call.probe()
+    except Exception as error:
+        return f"its probe failed: {type(error).__name__}: {error}"
+    if found is None:
+        return "its probe could not tell"
+    return ("result" if found.happened else "retry", found.value, "probe")
+
+
 def _decided(execution: Execution, key: str) -> tuple[str, Any, str] | None:
-    """The person's last word on this step, given after it came into doubt."""
+    """The person's last word on this step, given after its latest start."""
     step = execution.state.steps[key]
     for command in reversed(execution.state.commands):
-        fresh = command.seq > step.seq
+        fresh = command.seq > step.started_seq
         if command.verb == "resolve" and command.target == key and fresh:
             return command.message["action"], command.message.get("value"), "person"
     return None

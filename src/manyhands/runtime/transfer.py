@@ -1,8 +1,10 @@
 """A run as one JSONL file, and back to the identical journal.
 
 Lines: a header (``manyhands``, ``schema``, the run), every event, every blob that one refers to,
-and an end with the counts and the SHA-256 of all lines before it, so a truncated or edited file
-is refused whole.
+and an end with the counts and the SHA-256 of all lines before it.
+
+Invariant: a file is taken whole or not at all; what was truncated, edited or does not fold to a run
+is refused.
 """
 
 from __future__ import annotations
@@ -12,27 +14,87 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from manyhands.errors import ImportRefused, RunNotFound
-from manyhands.runtime.codec import digest
-from manyhands.runtime.events import SCHEMA
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from manyhands.errors import ConfigError, ImportRefused, ManyhandsError, RunNotFound
+from manyhands.runtime.codec import decode, digest
+from manyhands.runtime.database import INSERT_BLOB, INSERT_EVENT, INSERT_RUN, Row, checksum
+from manyhands.runtime.events import SCHEMA, Event
+from manyhands.runtime.fold import RunState
 from manyhands.runtime.journal import Journal
 
 _REFERENCE = re.compile(r"sha256:[0-9a-f]{64}")
 _EVENT = ("seq", "epoch", "ts", "type", "key", "data", "value", "ref")
 
 
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Header(_Line):
+    model_config = ConfigDict(extra="ignore", strict=True)  # a newer one is refused by its number
+
+    manyhands: Literal["export"]
+    schema_: int = Field(alias="schema")
+    run_id: str
+    workflow: str
+    version: int
+    created_at: float
+    epoch: int
+
+
+class _Event(_Line):
+    seq: int
+    epoch: int
+    ts: float
+    type: str
+    key: str
+    data: str
+    value: str | None
+    ref: str | None
+
+    def row(self) -> Row:
+        return tuple(getattr(self, name) for name in _EVENT)
+
+
+class _EventLine(_Line):
+    event: _Event
+
+
+class _BlobLine(_Line):
+    blob: str
+    base64: str
+
+
+class _Counts(_Line):
+    events: int
+    blobs: int
+
+
+class _End(_Line):
+    end: _Counts
+    sha256: str
+
+
+_LINE: TypeAdapter[_EventLine | _BlobLine] = TypeAdapter(
+    Annotated[_EventLine | _BlobLine, Field(union_mode="left_to_right")]
+)
+
+# -------------------------------------------------------------------- export
+
+
 def export_lines(journal: Journal, run_id: str) -> Iterator[str]:
-    """The export, line by line (without line ends)."""
+    """The export, line by line (without line ends). Raises `RunNotFound`, `JournalUnreadable`."""
     runs = journal.read("SELECT workflow,version,created_at,epoch FROM runs WHERE run_id=?", run_id)
     if not runs:
         raise RunNotFound(
             f"run {run_id!r} is not in {journal.path}", next="manyhands runs lists what is there"
         )
-    workflow, version, created_at, epoch = runs[0]
+    about = dict(zip(("workflow", "version", "created_at", "epoch"), runs[0], strict=True))
     counts = {"events": 0, "blobs": 0}
     sha = hashlib.sha256()
 
@@ -41,24 +103,14 @@ def export_lines(journal: Journal, run_id: str) -> Iterator[str]:
         sha.update(text.encode() + b"\n")
         return text
 
-    yield line(
-        {
-            "manyhands": "export",
-            "schema": SCHEMA,
-            "run_id": run_id,
-            "workflow": workflow,
-            "version": version,
-            "created_at": created_at,
-            "epoch": epoch,
-        }
-    )
-    wanted: list[str] = []
-    for row in journal.read(
-        "SELECT seq,epoch,ts,type,key,data,value,ref FROM events WHERE run_id=? ORDER BY seq",
-        run_id,
-    ):
+    yield line({"manyhands": "export", "schema": SCHEMA, "run_id": run_id, **about})
+    wanted: dict[str, bool] = {}
+    for row in _rows(journal, run_id):
         counts["events"] += 1
-        wanted += _REFERENCE.findall(f"{row[5]} {row[6] or ''} {row[7] or ''}")
+        for name in _REFERENCE.findall(f"{row[5]} {row[6] or ''}"):
+            wanted.setdefault(name, False)
+        if row[7] is not None:
+            wanted[row[7]] = True
         yield line({"event": dict(zip(_EVENT, row, strict=True))})
     for name, content in _blobs(journal, wanted):
         counts["blobs"] += 1
@@ -66,31 +118,50 @@ def export_lines(journal: Journal, run_id: str) -> Iterator[str]:
     yield json.dumps({"end": counts, "sha256": sha.hexdigest()})
 
 
-def _blobs(journal: Journal, wanted: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The blobs named, and those named inside them (a stored value may refer to further ones)."""
-    seen: set[str] = set()
-    while wanted:
-        name = wanted.pop(0)
-        if name in seen:
+def _rows(journal: Journal, run_id: str) -> Iterator[Row]:
+    columns = ",".join(_EVENT)
+    list(journal.events(run_id))  # raises where one is missing or damaged
+    yield from journal.read(f"SELECT {columns} FROM events WHERE run_id=? ORDER BY seq", run_id)
+
+
+def _blobs(journal: Journal, wanted: dict[str, bool]) -> Iterator[tuple[str, bytes]]:
+    """The blobs named, and those named inside them (a stored value may refer to further ones).
+
+    A value's own blob (True) must be there; what only looks like a name may be some other hash.
+    """
+    names = list(wanted)
+    seen = set(names)
+    for name in names:  # grows while it is read
+        there = journal.read("SELECT 1 FROM blobs WHERE hash=?", name)
+        if not there and not wanted.get(name):
             continue
-        seen.add(name)
-        rows = journal.read("SELECT content FROM blobs WHERE hash=?", name)
-        if rows:
-            content: bytes = rows[0][0]
-            wanted += _REFERENCE.findall(content.decode(errors="ignore"))
-            yield name, content
+        content = journal.blob(name)
+        inner = [n for n in _REFERENCE.findall(content.decode(errors="ignore")) if n not in seen]
+        seen.update(inner)
+        names += dict.fromkeys(inner)
+        yield name, content
 
 
 def export_run(journal: Journal, run_id: str, path: Path) -> int:
     """Write the export to ``path`` (whole or not at all); returns the number of lines."""
     partial = path.with_name(path.name + ".partial")
     count = 0
-    with partial.open("w", encoding="utf-8") as out:
-        for text in export_lines(journal, run_id):
-            out.write(text + "\n")
-            count += 1
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as out:
+            for text in export_lines(journal, run_id):
+                out.write(text + "\n")
+                count += 1
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error}", next="name another file, or free some space"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
     return count
+
+
+# -------------------------------------------------------------------- import
 
 
 async def import_run(journal: Journal, path: Path) -> str:
@@ -99,7 +170,7 @@ async def import_run(journal: Journal, path: Path) -> str:
     Raises `ImportRefused`, with nothing written, if the file is not whole or the run is there.
     """
     header, events, blobs = _parse(path)
-    run_id: str = header["run_id"]
+    run_id = header.run_id
 
     def write(db: sqlite3.Connection) -> None:
         if db.execute("SELECT 1 FROM runs WHERE run_id=?", (run_id,)).fetchone():
@@ -107,54 +178,73 @@ async def import_run(journal: Journal, path: Path) -> str:
                 f"run {run_id!r} is in {journal.path} already",
                 next="name another journal with --journal",
             )
-        db.execute(
-            "INSERT INTO runs VALUES (?,?,?,?,?,NULL)",
-            tuple(header[k] for k in ("run_id", "workflow", "version", "created_at", "epoch")),
-        )
-        db.executemany(
-            "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)",
-            [(run_id, *(e[k] for k in _EVENT)) for e in events],
-        )
-        db.executemany("INSERT OR IGNORE INTO blobs VALUES (?,?)", blobs)
+        about = (run_id, header.workflow, header.version, header.created_at, header.epoch)
+        db.execute(INSERT_RUN, about)
+        db.executemany(INSERT_EVENT, [(run_id, *e, checksum(e)) for e in events])
+        db.executemany(INSERT_BLOB, blobs)
 
     await journal.call(write)
     return run_id
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[tuple[str, bytes]]]:
+def _parse(path: Path) -> tuple[_Header, list[Row], list[tuple[str, bytes]]]:
+    """What the file says. Raises `ImportRefused` with the reason."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        lines = path.read_bytes().decode().split("\n")
+        header = _header(path, lines[0])
+        end = _whole(lines)
+        records = [_LINE.validate_json(text) for text in lines[1:-2]]
+        events = [r.event.row() for r in records if isinstance(r, _EventLine)]
+        blobs = [(r.blob, _content(r)) for r in records if isinstance(r, _BlobLine)]
+        if (len(events), len(blobs)) != (end.end.events, end.end.blobs):
+            raise ValueError("its counts are wrong")
+        _check_fold(header, events, {name for name, _ in blobs})
     except (OSError, ValueError) as error:
+        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise ImportRefused(
-            f"{path}: {error}", next="give a file that `manyhands export` wrote"
+            f"{path} is not a whole export: {detail}",
+            next="give a file that `manyhands export` wrote, as it wrote it; or export again",
         ) from error
-    if not records or records[0].get("manyhands") != "export":
+    return header, events, blobs
+
+
+def _header(path: Path, text: str) -> _Header:
+    header = _Header.model_validate_json(text)
+    if header.schema_ > SCHEMA:
         raise ImportRefused(
-            f"{path} does not begin as an export", next="give a file that `manyhands export` wrote"
-        )
-    header, end = records[0], records[-1]
-    if header["schema"] > SCHEMA:
-        raise ImportRefused(
-            f"{path} has schema {header['schema']}; this version reads up to {SCHEMA}",
+            f"{path} has schema {header.schema_}; this version reads up to {SCHEMA}",
             next="install a newer manyhands",
         )
-    sha = hashlib.sha256(("\n".join(lines[:-1]) + "\n").encode()).hexdigest()
-    if "end" not in end or end["sha256"] != sha:
-        raise ImportRefused(
-            f"{path} is not whole: {len(lines)} lines, no matching end",
-            next="export the run again",
-        )
-    events = [r["event"] for r in records if "event" in r]
-    return header, events, list(_decode_blobs(path, records))
+    return header
 
 
-def _decode_blobs(path: Path, records: Iterable[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
-    for record in records:
-        if "blob" in record:
-            content = base64.b64decode(record["base64"])
-            if digest(content) != record["blob"]:
-                raise ImportRefused(
-                    f"{path}: blob {record['blob']} is damaged", next="export again"
-                )
-            yield record["blob"], content
+def _whole(lines: list[str]) -> _End:
+    if len(lines) < 3 or lines[-1]:
+        raise ValueError(f"{len(lines)} lines and no line end at the end")
+    end = _End.model_validate_json(lines[-2])
+    if hashlib.sha256(("\n".join(lines[:-2]) + "\n").encode()).hexdigest() != end.sha256:
+        raise ValueError("its lines do not fit the SHA-256 at its end")
+    return end
+
+
+def _content(line: _BlobLine) -> bytes:
+    content = base64.b64decode(line.base64, validate=True)
+    if digest(content) != line.blob:
+        raise ValueError(f"blob {line.blob} does not fit its name")
+    return content
+
+
+def _check_fold(header: _Header, rows: list[Row], blobs: set[str]) -> None:
+    """Raises `ValueError` unless the events are those of one run, from its first on."""
+    state = RunState(header.run_id)
+    for n, (seq, epoch, ts, type_, key, data, value, ref) in enumerate(rows, 1):
+        if seq != n or not state.epoch <= epoch <= header.epoch:
+            raise ValueError(f"event {seq} of epoch {epoch} stands in the place of event {n}")
+        if ref is not None and ref not in blobs:
+            raise ValueError(f"event {n} refers to a blob that is not there")
+        try:
+            state.apply(Event(seq, epoch, ts, type_, key, decode(data), value, ref))
+        except (KeyError, TypeError, AttributeError, ManyhandsError) as error:
+            raise ValueError(f"event {n} does not follow from those before: {error!r}") from error
+    if state.workflow != header.workflow or state.version != header.version:
+        raise ValueError("its header names another workflow than its first event")

@@ -163,6 +163,7 @@ class LedgerRow(Record):
     cost_usd: float = 0.0
     created_at: float = 0.0
     started_at: float = 0.0
+    slot: int = -1
     comment: str = ""
     environment: str = ""
 
@@ -178,6 +179,7 @@ class Experiment(Record):
     rule: str = ""
     screen_gain: float | None = None
     decision: GateDecision | None = None
+    holdout_gain: float | None = None
     rebased_from: str = ""
     comment: str = ""
     diff: str = ""

@@ -1,0 +1,137 @@
+"""Trains the model and leaves an artifact. The one file to edit: settings here, or the code below.
+
+Invariant to keep: equal seeds give equal bytes, and all computing goes through the meter.
+"""
+
+import os
+
+# Several threads would add up in varying order; before numpy is imported this still has effect.
+for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_threads] = "1"
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+
+import model
+
+# --- settings -------------------------------------------------------------------------------------
+
+CONTEXT = 4  # bytes that the model sees before the one to predict
+EMBEDDING = 8  # numbers per byte
+WIDTH = 64  # units in a hidden layer
+DEPTH = 1  # hidden layers
+ACTIVATION = "sigmoid"  # tanh, sigmoid, relu, gelu, silu
+SHORTCUT = False  # a direct linear map from the embeddings to the logits
+INIT_SCALE = 0.3  # standard deviation of the weights, in units of 1 / sqrt(inputs)
+BATCH = 256  # examples per step; more examples, fewer steps
+OPTIMISER = "sgd"  # sgd, momentum, adam
+LEARNING_RATE = 0.2  # per step; adam takes a hundredth of it
+SCHEDULE = "constant"  # constant, linear, cosine
+WARMUP = 0.0  # share of the steps in which the learning rate rises from zero
+WEIGHT_DECAY = 0.001  # share of the weights lost per step, in units of the learning rate
+
+# --- training -------------------------------------------------------------------------------------
+
+RELATIVE_RATE = {"sgd": 1.0, "momentum": 1.0, "adam": 0.01}
+BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
+
+
+def initialise(config: model.Config, rng: np.random.Generator) -> tuple[np.ndarray, model.Parameters]:
+    flat, parameters = model.allocate(config)
+    for name, value in parameters.items():
+        if not name.endswith("bias"):
+            inputs = 1 if name == "embedding" else value.shape[0]
+            noise = rng.standard_normal(value.shape, np.float32)
+            value[:] = noise * np.float32(INIT_SCALE / math.sqrt(inputs))
+    return flat, parameters
+
+
+def rate_at(step: int, steps: int) -> float:
+    """The learning rate of ``step``, from 0 to ``steps`` - 1."""
+    rate = LEARNING_RATE * RELATIVE_RATE[OPTIMISER]
+    done = step / steps
+    if done < WARMUP:
+        return rate * (done + 1 / steps) / WARMUP
+    left = (1 - done) / (1 - WARMUP)
+    if SCHEDULE == "linear":
+        return rate * left
+    if SCHEDULE == "cosine":
+        return rate * 0.5 * (1 - math.cos(math.pi * left))
+    return rate
+
+
+class Optimiser:
+    """Moves the flat parameter vector against its gradient."""
+
+    def __init__(self, flat: np.ndarray) -> None:
+        self.first = np.zeros_like(flat)
+        self.second = np.zeros_like(flat)
+        self.steps = 0
+
+    def direction(self, gradient: np.ndarray) -> np.ndarray:
+        if OPTIMISER == "sgd":
+            return gradient
+        self.steps += 1
+        if OPTIMISER == "momentum":
+            self.first *= BETA1
+            self.first += gradient
+            return self.first
+        self.first += (1 - BETA1) * (gradient - self.first)
+        self.second += (1 - BETA2) * (gradient * gradient - self.second)
+        corrected = np.sqrt(self.second) / math.sqrt(1 - BETA2**self.steps) + EPSILON
+        return self.first / corrected / (1 - BETA1**self.steps)
+
+    def move(self, flat: np.ndarray, gradient: np.ndarray, rate: float) -> None:
+        step = self.direction(gradient) * np.float32(rate)
+        if WEIGHT_DECAY:
+            flat *= np.float32(1 - rate * WEIGHT_DECAY)
+        flat -= step
+
+
+def train(
+    config: model.Config, data: np.ndarray, seed: int, meter: model.Meter
+) -> tuple[model.Parameters, int]:
+    """The trained parameters and the number of steps that it took."""
+    rng = np.random.default_rng(seed)
+    flat, parameters = initialise(config, rng)
+    gradient, gradients = model.allocate(config)
+    optimiser = Optimiser(flat)
+    contexts = model.windows(data, config.context)
+    steps = meter.steps(config, BATCH)
+    smooth = math.log(model.VOCABULARY)
+    for step in range(steps):
+        chosen = rng.integers(len(data), size=BATCH)
+        loss = model.loss_and_gradients(
+            config, parameters, contexts[chosen], data[chosen], gradients, meter
+        )
+        optimiser.move(flat, gradient, rate_at(step, steps))
+        smooth += 0.02 * (loss - smooth)
+        if (step + 1) % max(1, steps // 10) == 0:
+            print(f"step {step + 1}/{steps} train_bpb: {smooth / math.log(2):.4f}", flush=True)
+    return parameters, steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train, and leave an artifact in --out.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, required=True, help="folder that data.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the artifact")
+    parser.add_argument("--budget-scale", type=float, default=1.0, help="a part of it, for trials")
+    arguments = parser.parse_args()
+    config = model.Config(CONTEXT, EMBEDDING, WIDTH, DEPTH, ACTIVATION, SHORTCUT)
+    meter = model.Meter(int(model.BUDGET * arguments.budget_scale))
+    data = np.fromfile(arguments.data / "train.bin", np.uint8)
+    print(f"{model.parameter_count(config)} parameters, {meter.steps(config, BATCH)} steps")
+    parameters, steps = train(config, data, arguments.seed, meter)
+    model.save(
+        arguments.out, config, parameters, {"steps": steps, "batch": BATCH, "used": meter.used}
+    )
+    held_out = np.fromfile(arguments.data / "val.bin", np.uint8)
+    print(f"val_bpb: {model.bits_per_byte(config, parameters, held_out):.6f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Running what a model called, and writing calls and results into the history.
+
+Invariants: results come in the order of the calls; every call gets exactly one result; what enters
+the history is valid for any server, however broken the call was: its arguments are a JSON object,
+its name is a name, its id is the only one of its kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from manyhands.agents.checks import ANSWER
+from manyhands.agents.encoding import delimit, loads_object
+from manyhands.agents.report import Report, Spend
+from manyhands.agents.request import Limits
+from manyhands.agents.tools import CallContext, Tool, Toolbox, cut, text_of
+from manyhands.errors import BudgetExceeded, StepFailed, ToolError
+from manyhands.ports import ToolCall
+from manyhands.runtime import Run
+
+
+_NOTHING = Spend()
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """``ran`` False: the call could not be run at all. ``usage``: of the agents that it ran."""
+
+    id: str
+    text: str
+    ok: bool
+    ran: bool
+    origin: str
+    agent: str
+    usage: Spend = _NOTHING
+
+
+class Calls:
+    """The calls of one agent, turn by turn."""
+
+    def __init__(self, scope: Run, toolbox: Toolbox, limits: Limits) -> None:
+        self._scope = scope
+        self._toolbox = toolbox
+        self._limits = limits
+        self._ids: set[str] = set()
+        self._named: tuple[ToolCall, ...] = ()
+
+    def named(self, key: str, calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+        """The calls as the history holds them."""
+        self._named = tuple(
+            ToolCall(self._id(f"{key}/{i}", call.id), _name(call.name), _arguments(call.arguments))
+            for i, call in enumerate(calls)
+        )
+        return self._named
+
+    def _id(self, key: str, given: str) -> str:
+        if not re.fullmatch(r"[\w-]{1,64}", given, re.ASCII) or given in self._ids:
+            given = hashlib.sha256(key.encode()).hexdigest()[:9]
+        self._ids.add(given)
+        return given
+
+    async def run(self, key: str, calls: Sequence[ToolCall]) -> list[CallResult]:
+        """Run them (after `named`), at most ``parallel_calls`` at once.
+
+        When one ends the run (`InDoubt`, …), the others still finish; then it is raised.
+        """
+        slots = asyncio.Semaphore(self._limits.parallel_calls)
+
+        async def one(i: int, call: ToolCall) -> CallResult:
+            async with slots:
+                return await self._one(f"{key}/tool/{i}", i, call, alone=len(calls) == 1)
+
+        jobs = [one(i, call) for i, call in enumerate(calls)]
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, CallResult)]
+
+    async def _one(self, key: str, i: int, call: ToolCall, *, alone: bool) -> CallResult:
+        tool = self._toolbox.tools.get(call.name)
+        origin = self._scope.key(key)
+        refuse = partial(
+            CallResult, self._named[i].id, ok=False, ran=False, origin=origin, agent="harness"
+        )
+        if i >= self._limits.calls_per_turn:
+            return refuse(f"not run: at most {self._limits.calls_per_turn} calls in one turn")
+        if tool is None:
+            return refuse(self._unknown(call.name, alone))
+        try:
+            arguments = tool.parse(call.arguments)
+        except ToolError as error:
+            return refuse(str(error))
+        run = self._delegate if tool.effect is None else self._step
+        done = await run(key, tool, call, arguments)
+        taken = self._named[i].id
+        return CallResult(taken, done.text, done.ok, True, origin, done.agent, done.usage)
+
+    def _unknown(self, name: str, alone: bool) -> str:
+        if name == ANSWER and not alone:
+            return f"not accepted: call `{ANSWER}` alone, after you have seen the other results"
+        allowed = ", ".join(self._toolbox.tools) or "none"
+        return f"there is no tool {name[:64]!r}; allowed: {allowed}"
+
+    async def _step(self, key: str, tool: Tool, call: ToolCall, arguments: dict[str, Any]) -> _Done:
+        scope = self._scope
+        context = CallContext(scope.id, scope.path, scope.key(key), scope.idempotency_key(key))
+        assert tool.effect is not None
+        try:
+            value = await scope.step(
+                key,
+                partial(_call, tool, context, arguments, scope.blob),
+                call.name,
+                call.arguments,
+                effect=tool.effect,
+                timeout=tool.seconds,
+            )
+        except StepFailed as error:
+            return _Done(f"failed: {error.kind}: {error.message}", False, f"tool:{tool.name}")
+        # A person who settles a call in doubt gives its result in any form.
+        if isinstance(value, dict) and set(cast(Any, value)) == {"ok", "text"}:
+            told = cast(dict[str, Any], value)
+            return _Done(str(told["text"]), bool(told["ok"]), f"tool:{tool.name}")
+        return _Done(text_of(value), True, "person")
+
+    async def _delegate(
+        self, key: str, tool: Tool, call: ToolCall, arguments: dict[str, Any]
+    ) -> _Done:
+        """The function's own steps are the journal; this only gives them a scope."""
+        async with self._scope.scope(key) as child:
+            try:
+                value = await tool.fn(child, **arguments)
+            except (ToolError, StepFailed) as error:
+                return _Done(str(error), False, child.path)
+            except BudgetExceeded as error:
+                if error.unit != "depth":
+                    raise
+                return _Done(f"not run: {error.what}", False, child.path)
+        if not isinstance(value, Report):
+            return _Done(text_of(value), True, child.path)
+        report = cast(Report[Any], value)
+        shown = report.model_dump_json(
+            include={"agent", "status", "ending", "value", "text", "claims", "detail"},
+            exclude_defaults=True,
+        )
+        text = cut(shown, tool.result_bytes, await self._scope.blob(shown.encode()))
+        return _Done(text, report.value is not None, report.agent, report.usage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    text: str
+    ok: bool
+    agent: str
+    usage: Spend = _NOTHING
+
+
+async def _call(
+    tool: Tool,
+    context: CallContext,
+    arguments: dict[str, Any],
+    store: Callable[[bytes], Awaitable[str]],
+    _name: str,
+    _arguments: str,
+) -> dict[str, Any]:
+    try:
+        text, ok = await tool.call(context, arguments), True
+    except ToolError as error:
+        text, ok = str(error), False
+    raw = text.encode("utf-8", "replace")
+    if len(raw) > tool.result_bytes:
+        text = cut(text, tool.result_bytes, await store(raw))
+    return {"ok": ok, "text": text}
+
+
+def assistant_message(text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    """``calls`` as `Calls.named` gave them."""
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in calls
+        ]
+    return message
+
+
+def result_message(result: CallResult, salt: str) -> dict[str, Any]:
+    """What a tool said is data; what the harness says of a call is not."""
+    text = result.text
+    if result.ran:
+        label = "data" if result.ok else "error"
+        text = delimit(label, text, f"{salt}/{result.origin}")
+    return {"role": "tool", "tool_call_id": result.id, "content": text}
+
+
+def _name(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unknown"
+
+
+def _arguments(text: str) -> str:
+    try:
+        loads_object(text)
+    except ToolError:
+        return "{}"
+    return text.strip() or "{}"

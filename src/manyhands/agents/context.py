@@ -1,0 +1,255 @@
+"""What a model is shown, and the record of it: which item came from where, call by call.
+
+Invariants: a message is encoded once and stored once, when it enters the context; a model call
+journals what changed since the call before, never the whole list, so a journal grows linearly; the
+exact bytes of any call can be rebuilt from the journal (`context_of`), and a chain of hashes shows
+that nothing is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from manyhands.agents.encoding import encode
+from manyhands.errors import JournalUnreadable
+from manyhands.runtime import Event, Run
+
+#: The type of the record that every model call writes. Its ``data``: ``agent`` (scope), ``model``,
+#: ``before`` (hash of the list at the agent's call before), ``changes`` to that list in order (added,
+#: compacted, dropped; all else is kept), ``length`` and ``hash`` of the list as sent.
+RECORD = "agent:context"
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something an agent is given beside its task.
+
+    ``origin``: the event, step key or artifact that it came from; ``agent``: who wrote it;
+    ``blob``: where its text is stored already (default: it will be stored); ``status``: ``added``
+    whole, or ``compacted`` by whoever made it from something longer.
+    """
+
+    title: str
+    text: str
+    origin: str = UNKNOWN
+    agent: str = UNKNOWN
+    blob: str = ""
+    status: str = "added"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of one call, as the journal knows it.
+
+    ``status``: kept, added, dropped or compacted. ``parts``: the items inside of it, each with title, blob, origin, agent and status.
+    """
+
+    blob: str
+    role: str
+    origin: str
+    agent: str
+    status: str
+    parts: tuple[Mapping[str, Any], ...] = ()
+
+    def data(self, at: int) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "status": self.status,
+            "at": at,
+            "blob": self.blob,
+            "role": self.role,
+            "origin": self.origin,
+            "agent": self.agent,
+        }
+        return found | {"parts": list(self.parts)} if self.parts else found
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Entry:
+        names = ("blob", "role", "origin", "agent", "status")
+        return cls(*(data[name] for name in names), parts=tuple(data.get("parts", ())))
+
+    def with_status(self, status: str) -> Entry:
+        return Entry(self.blob, self.role, self.origin, self.agent, status, self.parts)
+
+
+class Context:
+    """The messages of one agent, growing. ``hash`` names the whole list as it is now."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._messages: list[_Message] = []
+        self._hashes: list[str] = []
+        self._changes: list[dict[str, Any]] = []
+        self._before = ""
+        self.bytes = 0
+
+    @property
+    def hash(self) -> str:
+        """Of all messages in order; only what came since the last look is hashed."""
+        for message in self._messages[len(self._hashes) :]:
+            last = self._hashes[-1] if self._hashes else ""
+            self._hashes.append(hashlib.sha256(f"{last}{message.blob}".encode()).hexdigest())
+        return self._hashes[-1] if self._hashes else ""
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def messages(self) -> tuple[bytes, ...]:
+        """The encoded messages, as they go into a request."""
+        return tuple(message.content for message in self._messages)
+
+    async def add(
+        self,
+        message: Mapping[str, Any],
+        *,
+        origin: str,
+        agent: str,
+        parts: Iterable[Item] = (),
+    ) -> None:
+        """Append one chat message. ``parts``: the items that its text was made from."""
+        told = tuple([await self._part(item) for item in parts])
+        made = await self._make(message)
+        entry = Entry(made.blob, made.role, origin, agent, "added", told)
+        self._changes.append(entry.data(len(self._messages)))
+        self._messages.append(made)
+        self.bytes += len(made.content)
+
+    async def compact(
+        self, at: int, message: Mapping[str, Any], *, origin: str, agent: str
+    ) -> None:
+        """Put a shorter message in the place of the one at index ``at``."""
+        made = await self._make(message)
+        entry = Entry(made.blob, made.role, origin, agent, "compacted")
+        self._changes.append(entry.data(at))
+        self.bytes += len(made.content) - len(self._messages[at].content)
+        self._messages[at] = made
+        del self._hashes[at:]
+
+    def drop(self, at: int) -> None:
+        """Take the message at index ``at`` out. The caller keeps calls and results in pairs."""
+        self._changes.append({"status": "dropped", "at": at})
+        self.bytes -= len(self._messages.pop(at).content)
+        del self._hashes[at:]
+
+    async def shrink(self, limit: int, *, origin: str, agent: str, keep: int = 2) -> int:
+        """Compact the oldest tool results, the last ``keep`` excepted, until ``limit`` bytes fit.
+
+        A result's place is kept (a call without one is refused by servers); its text becomes a
+        note of where the whole is. Returns how many were compacted.
+        """
+        done = 0
+        results = [i for i, m in enumerate(self._messages) if m.result and not m.compacted]
+        for at in results[: max(0, len(results) - keep)]:
+            if self.bytes <= limit:
+                break
+            old = self._messages[at]
+            note = f"[left out to save room: {len(old.content)} bytes; the whole is {old.blob}]"
+            if len(note) + 200 < len(old.content):
+                short = {"role": "tool", "tool_call_id": old.result, "content": note}
+                await self.compact(at, short, origin=origin, agent=agent)
+                self._messages[at].compacted = True
+                done += 1
+        return done
+
+    async def record(self, key: str, data: Mapping[str, Any]) -> None:
+        """Journal what this call's list is, as a change of the one before."""
+        changes, self._changes = self._changes, []
+        before, self._before = self._before, self.hash
+        about = {
+            "agent": self._run.path,
+            "before": before,
+            "changes": changes,
+            "length": len(self._messages),
+            "hash": self.hash,
+        }
+        await self._run.record(key, RECORD, {**data, **about})
+
+    async def _make(self, message: Mapping[str, Any]) -> _Message:
+        content = encode(message)
+        blob = await self._run.blob(content)
+        return _Message(content, blob, message["role"], message.get("tool_call_id", ""))
+
+    async def _part(self, item: Item) -> dict[str, str]:
+        blob = item.blob or await self._run.blob(item.text.encode())
+        return {
+            "title": item.title,
+            "blob": blob,
+            "origin": item.origin,
+            "agent": item.agent,
+            "status": item.status,
+        }
+
+
+@dataclass(slots=True)
+class _Message:
+    content: bytes
+    blob: str
+    role: str
+    result: str = ""
+    compacted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContextView:
+    """One call's list: ``entries`` in order (kept, added, compacted), and what it left out."""
+
+    entries: tuple[Entry, ...]
+    dropped: tuple[Entry, ...]
+    data: Mapping[str, Any]
+
+    def messages(self, read: Callable[[str], bytes]) -> list[bytes]:
+        """The bytes that the model was sent; ``read`` gives a blob's content."""
+        return [read(entry.blob) for entry in self.entries]
+
+
+def context_of(events: Iterable[Event], key: str) -> ContextView:
+    """Rebuild the list of the model call whose context was recorded under ``key`` (its full key).
+
+    ``events``: those of the run, in order. Raises `JournalUnreadable` where the record is not
+    there or does not fit together.
+    """
+    lists: dict[str, list[Entry]] = {}
+    hashes: dict[str, str] = {}
+    for event in events:
+        if event.type != RECORD:
+            continue
+        agent = event.data["agent"]
+        entries = lists.setdefault(agent, [])
+        if event.data["before"] != hashes.get(agent, ""):
+            raise _gap(key, f"the record {event.key!r} does not follow the one before it")
+        touched, dropped = _apply(entries, event.data["changes"])
+        hashes[agent] = event.data["hash"]
+        if len(entries) != event.data["length"]:
+            raise _gap(key, f"{len(entries)} messages, {event.data['length']} recorded")
+        if event.key == key:
+            seen = [e if id(e) in touched else e.with_status("kept") for e in entries]
+            return ContextView(tuple(seen), tuple(dropped), event.data)
+    raise _gap(key, "there is no such record")
+
+
+def _apply(
+    entries: list[Entry], changes: Iterable[Mapping[str, Any]]
+) -> tuple[set[int], list[Entry]]:
+    """Change ``entries`` in place; which are new (by identity), and which are gone."""
+    touched: set[int] = set()
+    dropped: list[Entry] = []
+    for change in changes:
+        at = change["at"]
+        if change["status"] == "dropped":
+            dropped.append(entries.pop(at).with_status("dropped"))
+            continue
+        entry = Entry.parse(change)
+        touched.add(id(entry))
+        entries[at : at + (entry.status == "compacted")] = [entry]
+    return touched, dropped
+
+
+def _gap(key: str, what: str) -> JournalUnreadable:
+    return JournalUnreadable(
+        f"context of call {key!r}: {what}",
+        next="give all events of the run, and a key that ends in '/context'",
+    )

@@ -1,0 +1,388 @@
+"""`manyhands lab …`: studies. Parse, call, print; the lab's parts are imported where they are used,
+because they belong to the extra ``manyhands[lab]``."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
+from manyhands.cli.runs import AsJson, Journal, go, runtime_of
+from manyhands.config import load_config
+from manyhands.errors import ConfigError
+from manyhands.runtime import Budget, RunHandle, Runtime, Status
+from manyhands.wiring import lab_workflow
+
+app = typer.Typer(
+    help="Autonomous research on a training script: experiments, a ledger, honest promotions.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The folder that holds study.toml.")],
+    runs: Annotated[int | None, typer.Option(help="Training runs in all.", min=1)] = None,
+    experiments: Annotated[int | None, typer.Option(help="Experiments in all.", min=1)] = None,
+    slots: Annotated[int | None, typer.Option(help="Runs at once.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the study's own choices.", min=0)] = 1,
+    campaign: Annotated[str, typer.Option(help="A label for the ledger.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", help="Fill researcher, planner and worker by this model.")
+    ] = "",
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="ROLE=MODEL, or ROLE=algorithm. Repeatable."),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Limit of tokens.", min=0)] = None,
+    usd: Annotated[float | None, typer.Option(help="Limit of US dollars.", min=0)] = None,
+    run_id: Annotated[str | None, typer.Option("--run-id", help="Default: a fresh one.")] = None,
+    journal: Journal = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study: baseline, experiments, confirmed promotions, until the budget or a plateau.
+
+    Examples:
+
+    `manyhands lab run examples/tinylm`
+
+    `manyhands lab run . --runs 200 --slots 4`
+
+    `manyhands lab run . --model http://localhost:8000/v1#qwen3 --role planner=algorithm`
+    """
+    from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
+
+    loaded = load_study(study)
+    order = Order(
+        study=str(loaded.dir),
+        seed=seed,
+        runs=runs,
+        experiments=experiments,
+        slots=slots,
+        campaign=campaign,
+        models=_models(model, role or []),
+    )
+    budget = Budget(tokens=tokens, usd=usd)
+
+    async def work() -> None:
+        async with runtime_of(journal) as runtime:
+            _mention_unfinished(runtime, loaded.dir)
+            workflow = lab_workflow(load_config(Path.cwd()))
+            handle = await runtime.start(workflow, order, run_id=run_id, budget=budget)
+            total = runs or loaded.config.budget.runs
+            await _watch(runtime, handle, total, as_json)
+
+    go(work())
+
+
+def _models(model: str, roles: list[str]) -> dict[str, str]:
+    named = dict.fromkeys(("researcher", "planner", "worker"), model) if model else {}
+    known = ("researcher", "planner", "reviewer", "worker", "memory", "reporter")
+    for item in roles:
+        name, _, spec = item.partition("=")
+        if name not in known or not spec:
+            raise ConfigError(
+                f"--role {item!r}; roles: {', '.join(known)}", next="write --role planner=MODEL"
+            )
+        named[name] = spec
+    return named
+
+
+def _mention_unfinished(runtime: Runtime, study: Path) -> None:
+    from manyhands.teams.lab.view import runs_of  # noqa: PLC0415 - optional extra
+
+    for info in runs_of(runtime, study):
+        if info.status in (Status.INTERRUPTED, Status.RUNNING, Status.BLOCKED):
+            err.print(
+                f"[yellow]note[/] run {info.run_id} of this study is {info.status} "
+                f"(manyhands lab {'status' if info.status is Status.RUNNING else 'resume'} "
+                f"{info.run_id}); this is a new run"
+            )
+            return
+
+
+async def _watch(runtime: Runtime, handle: RunHandle, total: int, as_json: bool) -> None:
+    from manyhands.cli.progress import StudyProgress  # noqa: PLC0415 - optional extra
+
+    if not as_json:
+        out.print(f"run [bold]{handle.run_id}[/] · Ctrl-C leaves it resumable")
+    with StudyProgress(runtime, handle.run_id, total, quiet=as_json) as progress:
+        following = asyncio.create_task(progress.follow())
+        try:
+            outcome: dict[str, Any] = await handle.result()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(following, 5)
+        except asyncio.CancelledError:
+            err.print(f"\ninterrupted; → manyhands lab resume {handle.run_id}")
+            raise
+        finally:
+            following.cancel()
+    if as_json:
+        print_json(outcome)
+    else:
+        _print_outcome(runtime, handle.run_id, outcome)
+
+
+def _print_outcome(runtime: Runtime, run_id: str, outcome: dict[str, Any]) -> None:
+    from manyhands.teams.lab.view import read_lab  # noqa: PLC0415 - optional extra
+
+    view = read_lab(runtime, run_id)
+    out.print()
+    _experiments_table(view)
+    out.print()
+    out.print(outcome["headline"], markup=False)
+    for name in ("ledger", "plots", "report", "branch"):
+        found = outcome.get(name)
+        for one in found if isinstance(found, list) else [found]:
+            if one:
+                out.print(f"  {name:<7} {one}", markup=False, soft_wrap=True)
+    out.print(f"→ {outcome['next']}", markup=False, soft_wrap=True)
+
+
+def _experiments_table(view: Any) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    from manyhands.cli.progress import MARKS  # noqa: PLC0415 - optional extra
+
+    table(
+        ["experiment", "verdict", ">screened", ">gain", ">pairs", ">p", ">holdout", "hypothesis"],
+        [
+            (
+                e.id,
+                Text.from_markup(MARKS[e.verdict]),
+                _signed(e.screen_gain),
+                _signed(e.decision.gain) if e.decision and e.decision.pairs else "",
+                e.decision.pairs if e.decision else "",
+                f"{e.decision.p_value:.2g}" if e.decision and e.decision.pairs else "",
+                _signed(e.holdout_gain),
+                plain(e.hypothesis.title)[:60],
+            )
+            for e in view.experiments
+        ],
+    )
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
+
+
+@app.command()
+def resume(
+    study: Study,
+    journal: Journal = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a study's run that was interrupted or killed.
+
+    Example: `manyhands lab resume examples/tinylm`
+    """
+    from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
+
+    async def work() -> None:
+        async with runtime_of(journal) as runtime:
+            info = find_run(runtime, study)
+            config = read_lab(runtime, info.run_id).config
+            handle = await runtime.resume(info.run_id)
+            await _watch(runtime, handle, config.budget.runs if config else 0, as_json)
+
+    go(work())
+
+
+@app.command()
+def stop(study: Study, journal: Journal = None) -> None:
+    """Ask a running study to wrap up: what is in flight ends, the report is written, all is kept.
+
+    Example: `manyhands lab stop examples/tinylm`
+    """
+    from manyhands.teams.lab.view import find_run  # noqa: PLC0415 - optional extra
+
+    async def work() -> None:
+        async with runtime_of(journal) as runtime:
+            info = find_run(runtime, study)
+            await runtime.command(info.run_id, "stop", decided_on=runtime.view(info.run_id).seq)
+            out.print(f"{info.run_id} will wrap up after its present round")
+
+    go(work())
+
+
+@app.command("status")
+def show_status(study: Study, journal: Journal = None, as_json: AsJson = False) -> None:
+    """Where a study's run stands: runs, experiments, master, what runs now, anomalies.
+
+    Example: `manyhands lab status examples/tinylm --json`
+    """
+    from manyhands.teams.lab.closing import status_of  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
+
+    async def work() -> None:
+        async with runtime_of(journal) as runtime:
+            info = find_run(runtime, study)
+            view = read_lab(runtime, info.run_id)
+            found = {"run": info.run_id, "status": str(info.status)} | status_of(view)
+            if as_json:
+                print_json(found)
+                return
+            out.print(status(info.status), f"[bold]{info.run_id}[/] · began {ago(info.created_at)}")
+            for name, value in found.items():
+                if name not in ("run", "status") and value not in ([], {}, None):
+                    out.print(f"  {name.replace('_', ' '):<22} {_short(value)}", markup=False)
+
+    go(work())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_short(v)}" for k, v in value.items())  # type: ignore[misc]
+    if isinstance(value, list):
+        return "; ".join(_short(v) for v in value)  # type: ignore[misc]
+    return plain(value)
+
+
+@app.command()
+def queue(study: Study, journal: Journal = None, as_json: AsJson = False) -> None:
+    """The planner's ranked queue: what waits, and what the reviewer refused and why.
+
+    Example: `manyhands lab queue examples/tinylm`
+    """
+    from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
+
+    async def work() -> None:
+        async with runtime_of(journal) as runtime:
+            view = read_lab(runtime, find_run(runtime, study).run_id)
+            refused = [r for r in view.reviews.values() if not r.accepted]
+            if as_json:
+                print_json(
+                    {
+                        "waiting": [h.model_dump(mode="json") for h in view.queue],
+                        "refused": [r.model_dump(mode="json") for r in refused],
+                    }
+                )
+                return
+            table(
+                [">rank", "id", "hypothesis", ">expected", "why"],
+                [
+                    (h.rank, h.id, h.title, _signed(h.expected_gain), h.rationale[:60])
+                    for h in view.queue
+                ],
+            )
+            if not view.queue:
+                out.print("nothing waits")
+            for review in refused:
+                out.print(f"refused {review.hypothesis}: {review.rule}: {plain(review.reason)}", markup=False)
+
+    go(work())
+
+
+@app.command()
+def ledger(
+    study: Study,
+    last: Annotated[int, typer.Option(help="Only the newest N rows (0: all).", min=0)] = 0,
+    tsv: Annotated[bool, typer.Option("--tsv", help="Print results.tsv.")] = False,
+    journal: Journal = None,
+    as_json: AsJson = False,
+) -> None:
+    """The ledger: one row per run. `--tsv` prints it as results.tsv.
+
+    Example: `manyhands lab ledger examples/tinylm --tsv > results.tsv`
+    """
+    from manyhands.teams.lab.ledger import (  # noqa: PLC0415 - optional extra
+        ledger_table,
+        to_json,
+        to_tsv,
+    )
+    from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
+
+    async def work() -> None:
+        async with runtime_of(journal) as runtime:
+            view = read_lab(runtime, find_run(runtime, study).run_id)
+            rows = view.rows[-last:] if last else view.rows
+            metric = view.config.metric.name if view.config else "metric"
+            if as_json:
+                typer.echo(to_json(rows), nl=False)
+            elif tsv:
+                typer.echo(to_tsv(rows, metric=metric), nl=False)
+            else:
+                typer.echo(ledger_table(rows, width=out.width))
+
+    go(work())
+
+
+@app.command()
+def report(
+    study: Study,
+    file: Annotated[Path | None, typer.Option("--out", "-o", help="Default: in the study.")] = None,
+    journal: Journal = None,
+) -> None:
+    """Write the report of a run, finished or not: one self-contained HTML file, and the plots.
+
+    Example: `manyhands lab report examples/tinylm -o report.html`
+    """
+    from manyhands.teams.lab.closing import write_report  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
+
+    async def work() -> None:
+        async with runtime_of(journal) as runtime:
+            view = read_lab(runtime, find_run(runtime, study).run_id)
+            for path in write_report(view, file):
+                out.print(str(path), markup=False, soft_wrap=True)
+
+    go(work())
+
+
+@app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(help="results.tsv, or a JSON list of experiments.")],
+    noise: Annotated[
+        float | None, typer.Option(help="Standard deviation of one run, where it is known.", min=0)
+    ] = None,
+    direction: Annotated[str, typer.Option(help="lower or higher is better.")] = "lower",
+    as_json: AsJson = False,
+) -> None:
+    """Say of every promotion in somebody's ledger whether the numbers support it.
+
+    Example: `manyhands lab audit results.tsv --noise 0.0004`
+    """
+    from manyhands.teams.lab.audit import audit as audit_file  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.audit import render  # noqa: PLC0415 - optional extra
+
+    found = audit_file(file, noise, direction=direction)  # type: ignore[arg-type]
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        typer.echo(render(found))
+
+
+@app.command()
+def power(
+    alpha: Annotated[float, typer.Option(help="Error rate of one decision.")] = 0.05,
+    max_pairs: Annotated[int | None, typer.Option(help="Cap on repeats.")] = None,
+    candidates: Annotated[int, typer.Option(help="Simulated decisions per row.", min=10)] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate the promotion test: how often it promotes nothing, and finds what is there.
+
+    Example: `manyhands lab power --alpha 0.01`
+    """
+    from manyhands.teams.lab.gate import GateSettings  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.noise import power_table  # noqa: PLC0415 - optional extra
+
+    settings = GateSettings(alpha=alpha) if max_pairs is None else GateSettings(alpha=alpha, max_pairs=max_pairs)
+    rows = power_table(settings, candidates=candidates)
+    if as_json:
+        print_json(rows)
+        return
+    names = list(rows[0])
+    table(
+        [n.replace("_", " ") for n in names],
+        [[f"{v:.3g}" if isinstance(v, float) else v for v in row.values()] for row in rows],
+    )

@@ -1,0 +1,77 @@
+"""How things look in a terminal: tables, times, errors. What agents wrote is printed inert."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from manyhands.errors import ManyhandsError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: object) -> str:
+    """Without control characters: a title cannot move the cursor or change a colour."""
+    return _CONTROL.sub("�", str(text))
+
+
+def complain(error: ManyhandsError) -> None:
+    err.print(f"[bold red]error[/] {escape(plain(error.what))}")
+    if error.next:
+        err.print(f"  [bold]→[/] {escape(plain(error.next))}")
+
+
+def print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """A table; columns whose name begins with ``>`` are aligned to the right."""
+    grid = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for name in columns:
+        grid.add_column(
+            name.lstrip(">"),
+            justify="right" if name.startswith(">") else "left",
+            header_style="bold",
+        )
+    for row in rows:
+        grid.add_row(*(cell if isinstance(cell, Text) else escape(plain(cell)) for cell in row))
+    out.print(grid)
+
+
+def ago(then: float, now: float | None = None) -> str:
+    seconds = max(0, int((now or time.time()) - then))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+STATUS_STYLE = {
+    "running": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "blocked": "magenta",
+    "stopped": "blue",
+    "killed": "red",
+}
+
+
+def status(word: str) -> Text:
+    return Text(word, style=STATUS_STYLE.get(word, ""))

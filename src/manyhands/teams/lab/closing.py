@@ -1,0 +1,220 @@
+"""What a study leaves behind: results.tsv, notes, plots, the report, a branch, and its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from manyhands.runtime import Run
+from manyhands.teams.lab.anomalies import ActiveJob, anomalies
+from manyhands.teams.lab.ledger import to_json, to_tsv
+from manyhands.teams.lab.memory import render
+from manyhands.teams.lab.records import Anomaly, Experiment, Record, Verdict
+from manyhands.teams.lab.reporter import Summary, render_summary, summarize
+from manyhands.teams.lab.state import FOLDER, Lab
+from manyhands.teams.lab.view import LabView
+
+
+class Outcome(Record):
+    """How a study ended. ``gain`` adds up what each promotion's confirmation runs gave, in the
+    metric's unit, positive when better; ``holdout_gain`` the same on the sealed split."""
+
+    reason: str
+    headline: str
+    metric: str
+    promotions: int
+    experiments: int
+    runs: int
+    gain: float
+    holdout_gain: float | None
+    baseline: str
+    master: str
+    ledger: str
+    plots: list[str]
+    report: str
+    branch: str
+    next: str
+
+
+async def progress(run: Run, lab: Lab) -> None:
+    """After each round: the exports that people may be watching."""
+    await run.step("exports", partial(_export, lab))
+
+
+def _export(lab: Lab) -> str:
+    folder = lab.places.run
+    ledger = folder / "results.tsv"
+    ledger.write_text(to_tsv(lab.rows, metric=lab.study.config.metric.name), encoding="utf-8")
+    (folder / "ledger.json").write_text(to_json(lab.rows), encoding="utf-8")
+    (folder / "notes.md").write_text(render(lab.notes, lab.master), encoding="utf-8")
+    return str(ledger)
+
+
+async def conclude(run: Run, lab: Lab, reason: str) -> Outcome:
+    """Write everything down. The branch holds the promoted program; your own is left alone."""
+    ledger = await run.step("exports", partial(_export, lab))
+    now = await run.now("ended")
+    view = view_of(lab, now)
+    async with run.scope("reporter") as scope:
+        text = await lab.cast.reporter.fill(scope, lab.brief(), facts(view, now))
+    branch = await _branch(run, lab)
+    work = partial(asyncio.to_thread, write_report, view, lab.places.run, text, now)
+    report, *plots = await run.step("report", work)
+    outcome = _outcome(lab, reason, branch) | {"ledger": ledger, "report": report, "plots": plots}
+    await run.record("outcome", "lab:outcome", {"text": text} | outcome)
+    return Outcome.model_validate(outcome)
+
+
+def _outcome(lab: Lab, reason: str, branch: str) -> dict[str, Any]:
+    promoted = [e for e in lab.history if e.verdict is Verdict.PROMOTED]
+    gain = sum(e.decision.gain for e in promoted if e.decision is not None)
+    sealed = [e.holdout_gain for e in promoted if e.holdout_gain is not None]
+    return {
+        "reason": reason,
+        "headline": _headline(lab, promoted, gain, sum(sealed) if sealed else None, reason),
+        "metric": lab.study.config.metric.name,
+        "promotions": len(promoted),
+        "experiments": len(lab.history),
+        "runs": lab.runs,
+        "gain": gain,
+        "holdout_gain": sum(sealed) if sealed else None,
+        "baseline": lab.base,
+        "master": lab.master.commit,
+        "branch": branch,
+        "next": _next_command(lab, branch),
+    }
+
+
+def _headline(
+    lab: Lab, promoted: list[Experiment], gain: float, sealed: float | None, reason: str
+) -> str:
+    metric = lab.study.config.metric
+    tally = f"{len(lab.history)} experiments, {lab.runs} runs; ended: {reason}."
+    if not promoted:
+        return f"No change survived its confirmation. {tally}"
+    better = "lower" if metric.direction == "lower" else "higher"
+    holdout = f" ({sealed:.4g} on the sealed holdout)" if sealed is not None else ""
+    changes = ", ".join(e.hypothesis.title for e in promoted)
+    return (
+        f"{metric.name} is {gain:.4g} {better}{holdout} by {len(promoted)} confirmed "
+        f"change{'s' * (len(promoted) > 1)}: {changes}. {tally}"
+    )
+
+
+def _next_command(lab: Lab, branch: str) -> str:
+    if not branch:
+        return f"manyhands lab run {_short(lab.study.dir)} --seed {lab.order.seed + 1}"
+    return f"git diff HEAD {branch} -- {_short(lab.study.dir)}"
+
+
+def _short(path: Path) -> str:
+    """Relative where that is shorter to type."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+async def _branch(run: Run, lab: Lab) -> str:
+    """A branch at the promoted master, '' where nothing was promoted."""
+    if lab.master.version == 0:
+        return ""
+    name = f"manyhands/{lab.study.name}/{lab.run_id}"
+    ref = f"refs/heads/{name}"
+    await run.step("branch", lab.repository.advance, ref, lab.master.commit, None)
+    return name
+
+
+def view_of(lab: Lab, now: float) -> LabView:
+    """The same view that a reader of the journal gets."""
+    return LabView(
+        run_id=lab.run_id,
+        config=lab.study.config,
+        manifest={
+            "study": lab.study.name,
+            "dir": str(lab.study.dir),
+            "environment": lab.environment,
+        },
+        rows=lab.rows,
+        experiments=lab.history,
+        notes=lab.notes,
+        masters=lab.masters,
+        began_at=min((r.started_at for r in lab.rows if r.started_at), default=now),
+    )
+
+
+# -------------------------------------------------------------------- reading a view
+
+
+def active_jobs(view: LabView) -> list[ActiveJob]:
+    hypotheses = {e.id: e.hypothesis.title for e in view.experiments}
+    return [
+        ActiveJob(
+            id=key,
+            kind="experiment",
+            experiment=r.experiment,
+            hypothesis=hypotheses.get(r.experiment, ""),
+            candidate=key.split("/")[-2],
+            seed=r.seed,
+            started_at=r.since,
+        )
+        for key, r in view.running.items()
+    ]
+
+
+def odd(view: LabView, now: float = 0.0) -> tuple[Anomaly, ...]:
+    assert view.config is not None
+    return anomalies(
+        view.rows,
+        experiments=view.experiments,
+        masters=view.masters,
+        direction=view.config.metric.direction,
+        active=active_jobs(view),
+        now=now,
+    )
+
+
+def summary_of(view: LabView, now: float = 0.0) -> Summary:
+    assert view.config is not None
+    return summarize(
+        study=view.config.study.name,
+        metric=view.config.metric.name,
+        direction=view.config.metric.direction,
+        rows=view.rows,
+        experiments=view.experiments,
+        masters=view.masters,
+        active=active_jobs(view),
+        found=odd(view, now),
+        started_at=view.began_at,
+        now=now,
+    )
+
+
+def facts(view: LabView, now: float = 0.0) -> str:
+    """The report that templates write."""
+    return render_summary(summary_of(view, now), view.experiments, odd(view, now))
+
+
+def status_of(view: LabView, now: float = 0.0) -> dict[str, Any]:
+    """What `manyhands lab status` prints."""
+    if view.config is None:
+        return {"phase": "preparing"}
+    found = summary_of(view, now).model_dump(mode="json")
+    waiting = [f"{h.id} {h.title}" for h in view.queue]
+    running = [f"{r.experiment} {r.phase} seed {r.seed}" for r in view.running.values()]
+    told = [f"{a.kind}: {a.text}" for a in odd(view, now)]
+    return found | {"running": running, "queue": waiting, "anomalies": told}
+
+
+def report_folder(view: LabView) -> Path:
+    return Path(view.manifest["dir"]) / FOLDER / view.run_id
+
+
+def write_report(view: LabView, folder: Path, text: str, now: float) -> list[str]:
+    """Write the report and the plots; returns the paths, the report's first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.md"
+    path.write_text(text)
+    return [str(path)]

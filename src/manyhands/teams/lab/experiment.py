@@ -1,0 +1,264 @@
+"""One experiment from hypothesis to verdict: the patch, its preflight, its screening, its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from manyhands.errors import AgentError, StepFailed, StudyError
+from manyhands.runtime import Run
+from manyhands.teams.lab.gate import screen as worth_confirming
+from manyhands.teams.lab.state import Candidate, Lab
+from manyhands.teams.lab.measure import measure
+from manyhands.teams.lab.memory import attempt
+from manyhands.teams.lab.preflight import preflight, program
+from manyhands.teams.lab.records import (
+    Experiment,
+    FileEdit,
+    Hypothesis,
+    Idea,
+    LedgerRow,
+    Measurement,
+    Patch,
+    Phase,
+    Review,
+    Verdict,
+)
+from manyhands.teams.lab.settings import apply, find_settings
+
+
+async def enqueue(
+    run: Run,
+    lab: Lab,
+    ideas: Sequence[Idea],
+    proposed: Sequence[Hypothesis],
+    reviews: Sequence[Review],
+) -> list[Candidate]:
+    """Persist the queue with its reviews; settle what was refused; return the rest, numbered."""
+    lab.hypotheses += len(proposed)
+    verdicts = {r.hypothesis: r for r in reviews}
+    queue = {
+        "ideas": [i.model_dump(mode="json") for i in ideas],
+        "hypotheses": [h.model_dump(mode="json") for h in proposed],
+        "reviews": [r.model_dump(mode="json") for r in reviews],
+    }
+    await run.record("queue", "lab:queue", {"proposed": len(proposed)}, value=queue)
+    accepted: list[Candidate] = []
+    for hypothesis in proposed:
+        lab.experiments += 1
+        candidate = Candidate(f"e{lab.experiments:04d}", hypothesis, hypothesis.parent)
+        review = verdicts.get(hypothesis.id)
+        lab.attempts.add(attempt(hypothesis))
+        if review is not None and review.accepted:
+            accepted.append(candidate)
+        else:
+            candidate.reject(
+                review.rule if review else "not-reviewed", review.reason if review else ""
+            )
+            await settle(run, lab, candidate)
+    return accepted
+
+
+async def work(run: Run, lab: Lab, candidate: Candidate) -> None:
+    """Have the patch written, check it, and keep it as a commit."""
+    place = lab.places.worktree(candidate.id)
+    try:
+        patch = await lab.cast.worker.fill(run, lab.brief(), candidate.hypothesis, place)
+    except (AgentError, StepFailed) as error:
+        candidate.reject("worker-failed", str(error))
+        return
+    await adopt(run, lab, candidate, patch)
+
+
+async def adopt(run: Run, lab: Lab, candidate: Candidate, patch: Patch) -> None:
+    """Preflight the patched program; on success it becomes a commit on top of the master."""
+    files = lab.master_files | {e.path: e.text for e in patch.edits}
+    candidate.fingerprint = program(lab.study, files)
+    violations = preflight(
+        lab.study,
+        lab.master_files,
+        files,
+        candidate.hypothesis,
+        master=lab.master.commit,
+        seen=lab.seen,
+    )
+    candidate.files, candidate.parent, candidate.comment = files, lab.master.commit, patch.comment
+    if violations:
+        text = "; ".join(f"{v.rule}: {v.text}" for v in violations)
+        candidate.reject(violations[0].rule, text)
+        return
+    message = f"{candidate.id}: {candidate.hypothesis.title}"
+    commit = partial(lab.repository.commit_edits, lab.master.commit, patch.edits, message)
+    candidate.commit = await run.step("commit", commit)
+    keep = partial(lab.repository.keep, f"refs/manyhands/{lab.run_id}/{candidate.id}")
+    await run.step("keep", keep, candidate.commit)
+    candidate.diff = await run.step(
+        "diff", lab.repository.diff, lab.master.commit, candidate.commit
+    )
+
+
+async def screen(run: Run, lab: Lab, candidate: Candidate) -> None:
+    """A run or two on seeds that the master has run; only clear losers end here."""
+    seeds = list(lab.master.reference)[: lab.study.config.promotion.screen_seeds]
+    found = await run.map(
+        "screen",
+        lambda scope, seed: measure(scope, lab, candidate.commit, seed, Phase.SCREEN),
+        seeds,
+        key_of=str,
+    )
+    gains: list[float] = []
+    for m in found:
+        delta = None if m.metric is None else m.metric - lab.master.reference[m.seed]
+        candidate.measured.append((m, delta))
+        if delta is None:
+            candidate.fail(m)
+            return
+        gains.append(lab.sign * delta)
+    candidate.screen_gain = sum(gains) / len(gains)
+    if not worth_confirming(gains, lab.master.noise_sd):
+        candidate.end(Verdict.NOT_BETTER, "screen", "clearly worse than the master in screening")
+
+
+def keep(lab: Lab, candidate: Candidate) -> None:
+    """Put a candidate where the next promotions look for it."""
+    candidate.verdict = None
+    lab.promising.append(candidate)
+
+
+async def place(run: Run, lab: Lab, candidate: Candidate) -> None:
+    """After its screening: settled, or kept for a confirmation. Called in order, so of two equal
+    programs that were screened side by side the later is the duplicate."""
+    if candidate.verdict is None and candidate.fingerprint in lab.seen:
+        candidate.reject("duplicate", "the same program as another experiment of this round")
+    if candidate.fingerprint:
+        lab.seen.setdefault(candidate.fingerprint, candidate.id)
+    if candidate.verdict is None:
+        keep(lab, candidate)
+    else:
+        await settle(run, lab, candidate)
+
+
+async def rebase(run: Run, lab: Lab, candidate: Candidate) -> bool:
+    """Whether the candidate stands on the master, after moving it there if it does not."""
+    if candidate.parent == lab.master.commit:
+        return True
+    async with run.scope(f"rebase-{candidate.id}") as scope:
+        patch = await _replayed(scope, lab, candidate)
+        if patch is None:
+            candidate.end(Verdict.STALE, "stale-parent", "its change no longer fits the master")
+        else:
+            candidate.rebased_from = candidate.commit
+            await adopt(scope, lab, candidate.on(lab.master.commit), patch)
+    if candidate.verdict is not None:
+        candidate.verdict = Verdict.STALE
+        await settle(run, lab, candidate)
+        return False
+    return True
+
+
+async def _replayed(run: Run, lab: Lab, candidate: Candidate) -> Patch | None:
+    """The same change on the present master: a setting is set again, other edits are merged."""
+    hypothesis = candidate.hypothesis
+    if hypothesis.kind == "setting" and hypothesis.value is not None:
+        try:
+            return setting_patch(lab.master_files, hypothesis)
+        except StudyError:
+            return None
+    merged = await run.step("merge", lab.repository.rebase, candidate.commit, lab.master.commit)
+    if merged is None:
+        return None
+    texts: dict[str, str] = await run.step("read", lab.repository.texts, merged)
+    edits = tuple(
+        FileEdit(path=path, text=text)
+        for path, text in texts.items()
+        if lab.study.editable(path) and lab.master_files.get(path) != text
+    )
+    return Patch(edits=edits, comment=candidate.comment)
+
+
+def setting_patch(files: dict[str, str], hypothesis: Hypothesis) -> Patch:
+    """The patch that sets one setting. Raises `StudyError` where there is no such setting."""
+    found = find_settings(files).get(hypothesis.setting)
+    if found is None or hypothesis.value is None:
+        raise StudyError(
+            f"{hypothesis.setting or '(no name)'} is no setting of {', '.join(sorted(files))}",
+            next="propose one of the settings that the study has",
+        )
+    text = apply(files[found.path], hypothesis.setting, hypothesis.value)
+    return Patch(edits=(FileEdit(path=found.path, text=text),))
+
+
+async def settle(run: Run, lab: Lab, candidate: Candidate) -> None:
+    """Record the verdict: the experiment, one ledger row per run, and the memory-keeper's notes."""
+    experiment = candidate.record()
+    async with run.scope(f"settle-{experiment.id}") as scope:
+        rows = await ledger_rows(scope, lab, experiment, candidate)
+        lab.history.append(experiment)
+        async with scope.scope("memory") as desk:
+            notes = await lab.cast.memory.fill(desk, lab.brief(), experiment, tuple(rows))
+        lab.notes += notes
+        value = [n.model_dump(mode="json") for n in notes]
+        await scope.record(
+            "experiment",
+            "lab:experiment",
+            {"id": experiment.id, "verdict": experiment.verdict, "rule": experiment.rule},
+            value={"experiment": experiment.model_dump(mode="json"), "notes": value},
+        )
+
+
+async def settle_unfinished(run: Run, lab: Lab, reason: str) -> None:
+    """What waited for its confirmation when the study ended."""
+    for candidate in lab.promising:
+        candidate.end(Verdict.INCONCLUSIVE, "not-confirmed", f"{reason} before its confirmation")
+        await settle(run, lab, candidate)
+    lab.promising.clear()
+
+
+async def ledger_rows(
+    run: Run, lab: Lab, experiment: Experiment, candidate: Candidate
+) -> list[LedgerRow]:
+    now = await run.now("now")
+    rows = [
+        _row(lab, experiment, m, delta, now)
+        for m, delta in sorted(candidate.measured, key=lambda md: (md[0].phase, md[0].seed))
+    ]
+    if not rows:
+        rows = [_row(lab, experiment, None, None, now)]
+    for row in rows:
+        await run.record(f"row-{row.row}", "lab:row", row.model_dump(mode="json"))
+    lab.rows += rows
+    return rows
+
+
+def _row(
+    lab: Lab, e: Experiment, m: Measurement | None, delta: float | None, now: float
+) -> LedgerRow:
+    number = lab.next_row()
+    of_master = m is not None and m.candidate != e.candidate and m.candidate != e.rebased_from
+    return LedgerRow(
+        row=number,
+        campaign=lab.campaign,
+        experiment=e.id,
+        hypothesis=e.hypothesis.id,
+        title=e.hypothesis.title,
+        phase=m.phase if m else Phase.SCREEN,
+        parent=e.parent,
+        candidate=m.candidate if m else e.candidate,
+        seed=m.seed if m else -1,
+        worker=f"worker-{e.id}",
+        fillers=lab.cast.names,
+        metric=m.metric if m else None,
+        delta=0.0 if of_master else delta,
+        holdout=m.holdout if m else None,
+        duration=m.duration if m else 0.0,
+        cpu_seconds=m.cpu_seconds if m else 0.0,
+        peak_memory_mb=m.peak_memory_mb if m else 0.0,
+        exit=m.exit if m else "not_run",
+        verdict=Verdict.BASELINE if of_master else e.verdict,
+        rule="" if of_master else e.rule,
+        created_at=now,
+        started_at=m.started_at if m else 0.0,
+        slot=m.slot if m else -1,
+        comment=m.detail if m else e.comment,
+        environment=lab.environment,
+    )

@@ -1,0 +1,216 @@
+"""One run: train in a sandbox, then evaluate what it left behind. The only source of a metric.
+
+Invariant: the number comes from the study's own evaluator, started by the harness from a pristine
+export of the protected files, on the artifact alone; never from what the training code printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from manyhands.errors import StudyError
+from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
+from manyhands.runtime import Run
+from manyhands.teams.lab.state import Lab
+from manyhands.teams.lab.records import Measurement, Phase
+from manyhands.teams.lab.study import Study
+
+
+async def measure(
+    run: Run, lab: Lab, commit: str, seed: int, phase: Phase, *, holdout: bool = False
+) -> Measurement:
+    """Train and evaluate ``commit`` with ``seed``, once, whatever happens in between.
+
+    ``holdout``: also evaluate the sealed split (reported, never selected on).
+    """
+    key = f"{phase}/{commit[:12]}/{seed}"
+    lab.runs += 1
+    work = partial(_train_and_evaluate, lab, run.key(key))
+    found: Measurement = await run.step(
+        key, work, commit, seed, phase, holdout, returns=Measurement
+    )
+    await run.record(
+        f"{key}/measured",
+        "lab:run",
+        found.model_dump(mode="json", exclude={"log"}),
+    )
+    return found
+
+
+async def _train_and_evaluate(
+    lab: Lab, key: str, commit: str, seed: int, phase: Phase, holdout: bool
+) -> Measurement:
+    folder = lab.places.job(key)
+    shutil.rmtree(folder, ignore_errors=True)
+    async with lab.slots.take() as slot:
+        await lab.jobs.reap(f"{lab.run_id}/{key}")
+        started = time.time()
+        await lab.repository.export(commit, folder / "src")
+        (folder / "out").mkdir(parents=True)
+        trained = await lab.jobs.run(_training(lab, key, folder, seed, slot))
+        values: dict[str, float | None] = {"metric": None, "holdout": None}
+        exit, detail = trained.exit.value, trained.detail or _last_line(trained)
+        if trained.exit is JobExit.OK:
+            values["metric"], detail = await _evaluate(lab, key, folder, seed, slot, "evaluate")
+            if values["metric"] is None:
+                exit = "no_metric"
+            elif holdout and lab.study.config.metric.holdout:
+                values["holdout"], _ = await _evaluate(lab, key, folder, seed, slot, "holdout")
+        ended = time.time()
+    log = await asyncio.to_thread(_tidy, folder)
+    return Measurement(
+        key=key,
+        candidate=commit,
+        seed=seed,
+        phase=phase,
+        exit=exit,
+        metric=values["metric"],
+        holdout=values["holdout"],
+        duration=ended - started,
+        cpu_seconds=trained.cpu_seconds,
+        peak_memory_mb=trained.peak_memory_mb,
+        slot=slot,
+        started_at=started,
+        detail=detail + (f"; {trained.survivors} left-over processes" * bool(trained.survivors)),
+        log=log,
+    )
+
+
+def _training(lab: Lab, key: str, folder: Path, seed: int, slot: int) -> JobSpec:
+    study, places, out = lab.study, lab.places, folder / "out"
+    env = {
+        "MANYHANDS_SEED": str(seed),
+        "MANYHANDS_DATA": str(places.data),
+        "MANYHANDS_OUT": str(out),
+        "MANYHANDS_SLOT": str(slot),
+    }
+    return JobSpec(
+        key=f"{lab.run_id}/{key}",
+        command=study.train_argv(seed, places.data, out),
+        cwd=folder / "src",
+        out=out,
+        log=folder / "train.log",
+        limits=limits(lab),
+        read=(places.data, *study.read_paths),
+        hidden=study.hidden_paths(places.sealed),
+        env=env | study.train_env(seed, places.data, out),
+        slot=slot,
+    )
+
+
+def limits(lab: Lab) -> JobLimits:
+    return JobLimits(**lab.study.config.limits.model_dump())
+
+
+async def _evaluate(
+    lab: Lab, key: str, folder: Path, seed: int, slot: int, which: str
+) -> tuple[float | None, str]:
+    """The metric, or None and why there is none."""
+    study, places = lab.study, lab.places
+    sealed = which == "holdout"
+    place = folder / which
+    await lab.repository.export(lab.base, place / "src")
+    (place / "out").mkdir()
+    out = folder / "out"
+    command = (
+        study.holdout_argv(out, places.data, places.sealed)
+        if sealed
+        else study.evaluate_argv(out, places.data)
+    )
+    assert command is not None
+    spec = JobSpec(
+        key=f"{lab.run_id}/{key}/{which}",
+        command=command,
+        cwd=place / "src",
+        out=place / "out",
+        log=folder / f"{which}.log",
+        limits=limits(lab),
+        read=(places.data, out, *study.read_paths, *((places.sealed,) if sealed else ())),
+        hidden=() if sealed else (places.sealed,),
+        env={"MANYHANDS_SLOT": str(slot)},
+        slot=slot,
+    )
+    result = await lab.jobs.run(spec)
+    if result.exit is not JobExit.OK:
+        return None, f"evaluator {result.exit}: {result.detail or _last_line(result)}"
+    return read_metric(result.log_tail, study)
+
+
+def read_metric(output: str, study: Study) -> tuple[float | None, str]:
+    """The metric in the last JSON line; None, and why, unless it is finite and plausible."""
+    for line in reversed(output.strip().splitlines()):
+        if line.lstrip().startswith("{"):
+            return _checked(line, study)
+    return None, "the evaluator printed no JSON line"
+
+
+def _checked(line: str, study: Study) -> tuple[float | None, str]:
+    name = study.config.metric.name
+    try:
+        found: Any = json.loads(line)
+    except ValueError:
+        return None, f"the evaluator's last line is not JSON: {line[:200]}"
+    value = cast(dict[str, Any], found).get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None, f"the evaluator's last line has no number {name!r}: {line[:200]}"
+    why = study.implausible(value)
+    return (None, f"{name}: {why}") if why else (float(value), "")
+
+
+def _last_line(result: JobResult) -> str:
+    lines = result.log_tail.strip().splitlines()
+    return lines[-1][:300] if lines else ""
+
+
+def _tidy(folder: Path) -> str:
+    """Keep the logs, drop the rest; returns the training log's path."""
+    for child in folder.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child, ignore_errors=True)
+    return str(folder / "train.log")
+
+
+async def prepare(run: Run, lab: Lab) -> None:
+    """Run the study's ``prepare`` once per content of its protected files."""
+    config = lab.study.config.prepare
+    for folder in (lab.places.data, lab.places.sealed):
+        folder.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        await run.step("prepare", partial(_prepare, lab))
+
+
+async def _prepare(lab: Lab) -> str:
+    ready = lab.places.prepared / "ready"
+    if ready.is_file():
+        return ready.read_text()
+    command = lab.study.prepare_argv(lab.places.data, lab.places.sealed)
+    assert command is not None
+    folder = lab.places.job("prepare")
+    shutil.rmtree(folder, ignore_errors=True)
+    await lab.repository.export(lab.base, folder / "src")
+    spec = JobSpec(
+        key=f"{lab.run_id}/prepare",
+        command=command,
+        cwd=folder / "src",
+        out=lab.places.prepared,
+        log=folder / "prepare.log",
+        limits=JobLimits(seconds=3600, memory_mb=16384, output_mb=64, disk_mb=65536),
+        read=lab.study.read_paths,
+        network=True,
+    )
+    result = await lab.jobs.run(spec)
+    if result.exit is not JobExit.OK:
+        raise StudyError(
+            f"prepare {result.exit} (code {result.code}): {_last_line(result)}",
+            next=f"see {spec.log}, mend the study's prepare command, and run again",
+        )
+    manifest = lab.places.data / "manifest.json"
+    text = manifest.read_text() if manifest.is_file() else "{}"
+    ready.write_text(text)
+    return text

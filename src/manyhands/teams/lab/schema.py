@@ -1,0 +1,131 @@
+"""What `study.toml` may say, as frozen models. What it must not say is in `contradictions`.
+
+Invariant: an unknown key is an error; a default that a study relies on is written here and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FILE = "study.toml"
+#: Which placeholders a command may hold. Training never sees the sealed data.
+PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
+    "prepare.command": ("data", "sealed"),
+    "train.command": ("seed", "data", "out"),
+    "metric.evaluate": ("out", "data"),
+    "metric.holdout": ("out", "data", "sealed"),
+}
+
+
+class Section(BaseModel):
+    """Frozen, and closed to unknown keys: a typo is an error, not a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class About(Section):
+    """``python``: the interpreter that `python` in a command stands for, absolute, below ``~`` or
+    relative to the study's folder; '' for the one that runs manyhands."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+    objective: Annotated[str, Field(min_length=1)]
+    python: str = ""
+
+
+class Files(Section):
+    """Globs relative to the study's folder; ``*`` stays within a folder, ``**`` does not. Whatever
+    ``edit`` does not match is protected, named in ``protect`` or not."""
+
+    edit: Annotated[tuple[str, ...], Field(min_length=1)]
+    protect: tuple[str, ...] = ()
+
+
+class Prepare(Section):
+    command: Annotated[str, Field(min_length=1)]
+
+
+class Train(Section):
+    """``env`` is added to the environment of training; its values may hold placeholders."""
+
+    command: Annotated[str, Field(min_length=1)]
+    env: dict[str, str] = {}
+
+
+class Metric(Section):
+    """``min``/``max``: the plausible range; a value outside of it is a crash, never a result."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+    direction: Literal["lower", "higher"]
+    evaluate: Annotated[str, Field(min_length=1)]
+    holdout: str = ""
+    min: float | None = None
+    max: float | None = None
+
+
+class Data(Section):
+    """``read``: what jobs may read beyond their own folder and {data}. ``hidden``: what training
+    must not read; the evaluator, which is protected code, may."""
+
+    read: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
+class Limits(Section):
+    """Per run, on the whole process tree: seconds of wall time, and MB of 2**20 bytes."""
+
+    seconds: Annotated[float, Field(gt=0)] = 600.0
+    memory_mb: Annotated[int, Field(gt=0)] = 4096
+    output_mb: Annotated[float, Field(gt=0)] = 8.0
+    disk_mb: Annotated[int, Field(gt=0)] = 1024
+
+
+class Slots(Section):
+    """``count``: runs at once; ``auto`` is the number of cores that this process may use."""
+
+    count: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+
+
+class StudyBudget(Section):
+    """``runs``: trainings in all. ``plateau``: experiments in a row without a promotion."""
+
+    runs: Annotated[int, Field(ge=1)] = 60
+    plateau: Annotated[int, Field(ge=1)] = 12
+    experiments: Annotated[int, Field(ge=1)] | None = None
+
+
+class Promotion(Section):
+    """``alpha``: the chance that one decision promotes a candidate that is no better.
+    ``min_gain``: in units of the metric."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    max_pairs: Annotated[int, Field(ge=2)] = 24
+    baseline_seeds: Annotated[int, Field(ge=2)] = 4
+    screen_seeds: Annotated[int, Field(ge=1)] = 1
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+
+
+class SettingRange(Section):
+    """Where a setting is searched: between ``low`` and ``high``, or among ``choices``."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: tuple[bool | int | float | str, ...] = ()
+
+
+class StudyConfig(Section):
+    study: About
+    files: Files
+    prepare: Prepare | None = None
+    train: Train
+    metric: Metric
+    data: Data = Data()
+    limits: Limits = Limits()
+    slots: Slots = Slots()
+    budget: StudyBudget = StudyBudget()
+    promotion: Promotion = Promotion()
+    settings: dict[str, SettingRange] = {}

@@ -1,0 +1,302 @@
+"""What the parts of the lab share while a study runs: the study, its places, its slots, its state.
+
+Invariant: everything mutable here is a function of the study, the order and the values of finished
+steps, so a replay rebuilds it exactly; nothing in it comes from a clock or from who finished first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from manyhands.ports import JobExit, JobRunner
+from manyhands.teams.lab.cast import Brief, Cast
+from manyhands.teams.lab.gate import GateSettings
+from manyhands.teams.lab.records import (
+    Experiment,
+    GateDecision,
+    Hypothesis,
+    LedgerRow,
+    Master,
+    Measurement,
+    Note,
+    Record,
+    Verdict,
+)
+from manyhands.teams.lab.repository import Repository
+from manyhands.teams.lab.study import Study
+
+#: The folder inside a study that holds what its runs leave behind. It ignores itself in git.
+FOLDER = ".manyhands"
+
+
+class Order(Record):
+    """What was asked for: the workflow's input. None leaves the study's own setting."""
+
+    study: str
+    seed: int = 1
+    runs: int | None = Field(default=None, ge=1)
+    experiments: int | None = Field(default=None, ge=1)
+    slots: int | None = Field(default=None, ge=1)
+    campaign: str = ""
+    models: dict[str, str] = Field(default_factory=dict)
+
+
+class Slots:
+    """So many places to run a job; each has a number, the lowest free one is handed out."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = list(range(count))
+        self._open = asyncio.Semaphore(count)
+
+    @asynccontextmanager
+    async def take(self) -> AsyncGenerator[int]:
+        async with self._open:
+            slot = heapq.heappop(self._free)
+            try:
+                yield slot
+            finally:
+                heapq.heappush(self._free, slot)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a run of a study keeps its files. ``sealed`` is never readable to an experiment."""
+
+    root: Path
+    run: Path
+    prepared: Path
+
+    @classmethod
+    def of(cls, study: Study, run_id: str) -> Places:
+        root = study.dir / FOLDER
+        return cls(root, root / run_id, root / "prepared" / study.fingerprint[:16])
+
+    @property
+    def data(self) -> Path:
+        return self.prepared / "data"
+
+    @property
+    def sealed(self) -> Path:
+        return self.prepared / "sealed"
+
+    def job(self, key: str) -> Path:
+        return self.run / "jobs" / key
+
+    def worktree(self, experiment: str) -> Path:
+        return self.run / "worktrees" / experiment
+
+    def make(self) -> None:
+        self.run.mkdir(parents=True, exist_ok=True)
+        (self.root / ".gitignore").write_text("*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One seed, run by the master and by the candidate."""
+
+    seed: int
+    master: Measurement
+    candidate: Measurement
+
+    def gain(self, sign: float) -> float | None:
+        """Positive is better; None where one of the two gave no metric."""
+        if self.candidate.metric is None or self.master.metric is None:
+            return None
+        return sign * (self.candidate.metric - self.master.metric)
+
+    def holdout_gain(self, sign: float) -> float | None:
+        if self.candidate.holdout is None or self.master.holdout is None:
+            return None
+        return sign * (self.candidate.holdout - self.master.holdout)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An experiment under way. ``verdict`` is None while it may still be promoted.
+
+    ``measured``: its runs, and the master's beside them, each with its metric's difference from
+    the master on the same seed (None: no metric).
+    """
+
+    id: str
+    hypothesis: Hypothesis
+    parent: str
+    commit: str = ""
+    files: dict[str, str] = field(default_factory=dict[str, str])
+    diff: str = ""
+    fingerprint: str = ""
+    comment: str = ""
+    verdict: Verdict | None = None
+    rule: str = ""
+    screen_gain: float | None = None
+    decision: GateDecision | None = None
+    holdout_gain: float | None = None
+    rebased_from: str = ""
+    measured: list[tuple[Measurement, float | None]] = field(
+        default_factory=list[tuple[Measurement, float | None]]
+    )
+
+    def end(self, verdict: Verdict, rule: str, why: str) -> None:
+        self.verdict, self.rule, self.comment = verdict, rule, why
+
+    def reject(self, rule: str, why: str) -> None:
+        self.end(Verdict.REJECTED, rule, why)
+
+    def fail(self, run: Measurement) -> None:
+        """End with what a run without a metric calls for."""
+        late = run.exit == JobExit.TIMED_OUT
+        self.end(Verdict.TIMED_OUT if late else Verdict.CRASHED, run.exit, run.detail)
+
+    def on(self, master: str) -> Candidate:
+        """The same experiment, its hypothesis now about another master."""
+        self.hypothesis = self.hypothesis.model_copy(update={"parent": master})
+        return self
+
+    def decide(self, decision: GateDecision, pairs: Sequence[Pair], sign: float) -> None:
+        """Take the gate's word, and the runs that it rests on."""
+        self.decision, self.verdict, self.rule = decision, Verdict(decision.verdict), "gate"
+        self.comment = decision.reason
+        gains = [h for p in pairs if (h := p.holdout_gain(sign)) is not None]
+        self.holdout_gain = sum(gains) / len(gains) if gains else None
+        for pair in pairs:
+            delta = pair.gain(sign)
+            self.measured.append((pair.master, 0.0))
+            self.measured.append((pair.candidate, None if delta is None else sign * delta))
+            if pair.candidate.metric is None:
+                self.fail(pair.candidate)
+
+    def record(self) -> Experiment:
+        assert self.verdict is not None
+        return Experiment(
+            id=self.id,
+            hypothesis=self.hypothesis,
+            candidate=self.commit,
+            parent=self.parent,
+            verdict=self.verdict,
+            rule=self.rule,
+            screen_gain=self.screen_gain,
+            decision=self.decision,
+            holdout_gain=self.holdout_gain,
+            rebased_from=self.rebased_from,
+            comment=self.comment,
+            diff=self.diff,
+        )
+
+
+@dataclass(slots=True)
+class Lab:
+    """One study in progress. ``runs``: training runs begun so far, over all phases."""
+
+    order: Order
+    study: Study
+    repository: Repository
+    jobs: JobRunner
+    cast: Cast
+    slots: Slots
+    places: Places
+    base: str
+    master: Master
+    master_files: dict[str, str]
+    campaign: str
+    run_id: str
+    environment: str = ""
+    documents: dict[str, str] = field(default_factory=dict[str, str])
+    history: list[Experiment] = field(default_factory=list[Experiment])
+    promising: list[Candidate] = field(default_factory=list[Candidate])
+    notes: list[Note] = field(default_factory=list[Note])
+    seen: dict[str, str] = field(default_factory=dict[str, str])
+    attempts: set[str] = field(default_factory=set[str])
+    steers: list[str] = field(default_factory=list[str])
+    rows: list[LedgerRow] = field(default_factory=list[LedgerRow])
+    runs: int = 0
+    experiments: int = 0
+    hypotheses: int = 0
+    row: int = 0
+    masters: list[Master] = field(default_factory=list[Master])
+
+    @property
+    def runs_left(self) -> int:
+        limit = self.order.runs if self.order.runs is not None else self.study.config.budget.runs
+        return limit - self.runs
+
+    @property
+    def least_runs(self) -> int:
+        """Fewer runs than this can promote nothing: a screening, if nothing waits, and a gate."""
+        screening = 0 if self.promising else self.study.config.promotion.screen_seeds
+        return screening + 2 * self.gate.first
+
+    @property
+    def experiments_left(self) -> int:
+        limit = self.order.experiments or self.study.config.budget.experiments
+        return limit - self.experiments if limit is not None else self.runs_left
+
+    @property
+    def since_promotion(self) -> int:
+        """Experiments since the last promotion, or since the start."""
+        verdicts = [e.verdict for e in reversed(self.history)]
+        found = Verdict.PROMOTED in verdicts
+        return verdicts.index(Verdict.PROMOTED) if found else len(verdicts)
+
+    @property
+    def gate(self) -> GateSettings:
+        promotion = self.study.config.promotion
+        return GateSettings(
+            alpha=promotion.alpha, max_pairs=promotion.max_pairs, min_gain=promotion.min_gain
+        )
+
+    def room(self) -> int:
+        """How many experiments this round may screen: two waves, leaving enough for a first look
+        at what waits already."""
+        spare = self.runs_left - 2 * self.gate.first
+        screens = spare // self.study.config.promotion.screen_seeds
+        return min(2 * self.slots.count, screens, self.experiments_left)
+
+    def take_promising(self) -> list[Candidate]:
+        """The best by screening: one at a time on few slots, so that a winner's master is what the
+        next is measured against; side by side where slots would stand idle."""
+        if self.runs_left < 2 * self.gate.first:
+            return []
+        self.promising.sort(key=lambda c: (-(c.screen_gain or 0.0), c.id))
+        count = max(1, self.slots.count // 4)
+        taken, self.promising = self.promising[:count], self.promising[count:]
+        return taken
+
+    def next_row(self) -> int:
+        self.row += 1
+        return self.row
+
+    @property
+    def sign(self) -> float:
+        """Makes a gain positive when it is better."""
+        return -1.0 if self.study.config.metric.direction == "lower" else 1.0
+
+    def baseline_seeds(self) -> list[int]:
+        first = self.order.seed * 1_000_000
+        return list(range(first, first + self.study.config.promotion.baseline_seeds))
+
+    def fresh_seeds(self, candidate: Candidate, used: int, count: int) -> list[int]:
+        """Seeds that no run of this study has had: each experiment and parent have their own."""
+        first = self.order.seed * 1_000_000 + int(candidate.id[1:]) * 1000
+        first += 200 * (self.master.version % 5) + used
+        return list(range(first, first + count))
+
+    def brief(self) -> Brief:
+        return Brief(
+            study=self.study,
+            master=self.master,
+            files=self.master_files,
+            history=tuple(self.history),
+            pending=tuple(c.hypothesis for c in self.promising),
+            notes=tuple(self.notes),
+            documents=self.documents,
+            steers=tuple(self.steers),
+            attempts=frozenset(self.attempts),
+        )

@@ -1,0 +1,114 @@
+"""The lab: a loop of experiments on one study. Its control flow is `lab`, on one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manyhands.ports import JobRunner
+from manyhands.runtime import Run
+from manyhands.teams.lab.cast import Cast
+from manyhands.teams.lab.closing import Outcome, conclude, progress
+from manyhands.teams.lab.experiment import (
+    enqueue,
+    keep,
+    place,
+    rebase,
+    screen,
+    settle,
+    settle_unfinished,
+    work,
+)
+from manyhands.teams.lab.state import Candidate, Lab, Order
+from manyhands.teams.lab.opening import measure_baseline, open_lab
+from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
+from manyhands.teams.lab.records import Verdict
+from manyhands.teams.lab.study import load_study
+
+
+async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome:
+    """Run the study until its budget, a plateau, an empty search space or a person ends it."""
+    state = await open_lab(run, order, load_study(Path(order.study)), jobs, cast)
+    await measure_baseline(run, state)
+    turn = 0
+    while not (reason := await over(run, state, turn)):
+        turn += 1
+        async with run.scope(f"round-{turn}") as round:
+            state.steers += await round.steers("steers")
+            candidates = await plan(round, state)
+            await explore(round, state, candidates)
+            tested = await promotions(round, state)
+            await progress(round, state)
+        if not candidates and not tested:
+            reason = "nothing is left to try"
+            break
+    await settle_unfinished(run, state, reason)
+    return await conclude(run, state, reason)
+
+
+async def over(run: Run, lab: Lab, turn: int) -> str:
+    """Why the study is over; '' while it is not."""
+    budget = lab.study.config.budget
+    if await run.stopping(f"stop-{turn}"):
+        return "stopped by a person"
+    if lab.runs_left < lab.least_runs:
+        left = f", and {lab.runs_left} left are too few to confirm anything" * (lab.runs_left > 0)
+        return f"{lab.runs} runs are used{left}"
+    if lab.experiments_left <= 0 and not lab.promising:
+        return f"the budget of {lab.experiments} experiments is used"
+    if lab.since_promotion >= budget.plateau and not lab.promising:
+        return f"a plateau: {lab.since_promotion} experiments without a promotion"
+    return ""
+
+
+async def plan(run: Run, lab: Lab) -> list[Candidate]:
+    """Researcher, planner, reviewer: as many new hypotheses as this round can screen."""
+    room = lab.room()
+    if room < 1:
+        return []
+    async with run.scope("researcher") as scope:
+        ideas = await lab.cast.researcher.fill(scope, lab.brief(), 2 * room)
+    async with run.scope("planner") as scope:
+        proposed = await lab.cast.planner.fill(scope, lab.brief(), ideas, room, lab.hypotheses + 1)
+    async with run.scope("reviewer") as scope:
+        reviews = await lab.cast.reviewer.fill(scope, lab.brief(), proposed)
+    return await enqueue(run, lab, ideas, proposed, reviews)
+
+
+async def explore(run: Run, lab: Lab, candidates: list[Candidate]) -> None:
+    """Workers write patches and screen them side by side; what is decided is settled in order."""
+
+    async def attempt(scope: Run, candidate: Candidate) -> None:
+        await work(scope, lab, candidate)
+        if candidate.verdict is None:
+            await screen(scope, lab, candidate)
+
+    await run.map("work", attempt, candidates, key_of=lambda c: c.id)
+    for candidate in candidates:
+        await place(run, lab, candidate)
+
+
+async def promotions(run: Run, lab: Lab) -> int:
+    """Test the most promising candidates against the master; returns how many were tested.
+
+    Winners are promoted best first. Each later one finds that its parent is no longer the master:
+    it waits for the next round, is rebased there and measured again.
+    """
+    ready = [c for c in lab.take_promising() if await rebase(run, lab, c)]
+    quota = lab.runs_left // max(1, len(ready))
+    tested = await run.map(
+        "gate",
+        lambda scope, c: confirm(scope, lab, c, quota),
+        ready,
+        key_of=lambda c: c.id,
+    )
+    ranked = sorted(zip(ready, tested, strict=True), key=lambda ct: -ct[1][0].gain)
+    for candidate, (decision, pairs) in ranked:
+        candidate.decide(decision, pairs, lab.sign)
+        won = candidate.verdict is Verdict.PROMOTED
+        if won and (why := only_on_validation(pairs, lab.sign)):
+            candidate.reject("trained-on-validation", why)
+        elif won and not await promote(run, lab, candidate, pairs):
+            keep(lab, candidate)
+            continue
+        await settle(run, lab, candidate)
+    return len(ready)

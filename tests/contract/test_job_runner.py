@@ -1,0 +1,129 @@
+"""One suite for every isolation level of the local job runner that this machine offers."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from manyhands.adapters.jobs import environment, landlock
+from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.ports import JobExit
+from manyhands.testing.jobs import (
+    DAEMON,
+    HOLD,
+    JOB_CHECKS,
+    Check,
+    lock_is_freed,
+    python_job,
+)
+
+NO_LANDLOCK = landlock.probe()
+LEVELS = [
+    pytest.param("bubblewrap", marks=pytest.mark.needs("bubblewrap")),
+    pytest.param(
+        "landlock",
+        marks=pytest.mark.skipif(isinstance(NO_LANDLOCK, str), reason=str(NO_LANDLOCK)),
+    ),
+    "process",
+]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("check", JOB_CHECKS, ids=lambda check: check.__name__)
+async def test_conformance(check: Check, level: str, tmp_path: Path) -> None:
+    await check(lambda: LocalJobRunner(level), tmp_path)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_killed_harness_takes_its_jobs_along(level: str, tmp_path: Path) -> None:
+    lock = tmp_path / "out" / "lock"
+    spec = python_job(tmp_path, "")
+    job = HOLD.format(path=str(lock)) + textwrap.dedent(DAEMON) + "time.sleep(600)"
+    harness = f"""
+        import asyncio
+        from dataclasses import replace
+        from pathlib import Path
+        from manyhands.adapters.jobs.local import LocalJobRunner
+        from manyhands.testing.jobs import python_job
+        spec = python_job(Path({str(tmp_path)!r}), {job!r}, key="killed/1")
+        asyncio.run(LocalJobRunner({level!r}).run(spec, lambda _: print("begun", flush=True)))
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", textwrap.dedent(harness), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"begun\n"
+    with pytest.raises(BlockingIOError):
+        lock_now(spec.out / "lock")
+    process.kill()
+    await process.wait()
+    await lock_is_freed(lock)
+    runner = LocalJobRunner(level)
+    await runner.reap("killed/")
+    assert await runner.reap("killed/") == 0
+    assert not list(Path(tempfile.gettempdir()).glob(f"manyhands-job-{process.pid}.*"))
+
+
+def lock_now(path: Path) -> None:
+    with path.open("r") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+async def test_a_job_that_kills_its_supervisor_gains_nothing(tmp_path: Path) -> None:
+    """At the weakest level it can; what it left behind is found by its mark and ended."""
+    lock = tmp_path / "out" / "lock"
+    code = HOLD.format(path=str(lock)) + textwrap.dedent(DAEMON)
+    code += "import signal; os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(600)"
+    result = await LocalJobRunner("process").run(python_job(tmp_path, code))
+    assert result.exit is JobExit.FAILED
+    assert "supervisor" in result.detail
+    assert result.survivors >= 1
+    await lock_is_freed(lock)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_loop_that_shuts_down_leaves_nothing(level: str, tmp_path: Path) -> None:
+    """As when the program ends in an error while jobs run: all tasks are cancelled at once."""
+    lock = tmp_path / "out" / "lock"
+    code = HOLD.format(path=str(lock)) + textwrap.dedent(DAEMON) + "time.sleep(600)"
+    runner = LocalJobRunner(level)
+
+    async def leave() -> None:
+        begun = asyncio.Event()
+        job = asyncio.ensure_future(runner.run(python_job(tmp_path, code), lambda _: begun.set()))
+        await begun.wait()
+        assert not job.done()
+
+    await asyncio.to_thread(asyncio.run, leave())
+    await lock_is_freed(lock)
+
+
+async def sleeper(token: str, key: str) -> asyncio.subprocess.Process:
+    env = {"PATH": os.defpath, "MANYHANDS_JOB": token, "MANYHANDS_JOB_KEY": key}
+    return await asyncio.create_subprocess_exec("sleep", "600", env=env)
+
+
+async def test_reap_ends_what_a_dead_process_left() -> None:
+    """Only under the prefix, and nothing that a living process runs."""
+    dead = await asyncio.create_subprocess_exec("true")
+    await dead.wait()
+    gone, alive = f"{dead.pid}.1.0.1", f"{environment.owner()}.0.1"
+    left = await sleeper(gone, "run7/a")
+    kept = [await sleeper(gone, "run8/a"), await sleeper(alive, "run7/a")]
+    try:
+        assert await LocalJobRunner("process").reap("run7/") == 1
+        assert await left.wait() == -signal.SIGKILL
+        assert all(process.returncode is None for process in kept)
+    finally:
+        for process in kept:
+            process.kill()
+            await process.wait()
