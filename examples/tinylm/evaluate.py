@@ -9,9 +9,8 @@ import sys
 
 # The folder of this file may hold modules of a stranger's making: `import json` must never find
 # one, so the folder comes last. One thread makes the sums, and thus the metric, reproducible.
-sys.path.append(sys.path.pop(0))
-for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_threads] = "1"
+sys.path.sort(key=lambda folder: folder == os.path.dirname(os.path.abspath(__file__)))
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import argparse
 import hashlib
@@ -19,9 +18,8 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
-
 import model
+import numpy as np
 
 #: Bits per byte outside of these are a fault of the run, not a discovery.
 PLAUSIBLE = (0.5, 9.0)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +87,15 @@ def run_once(data: Path, sealed: Path, change: Change | None, seed: int) -> Outc
 
 
 def _python(folder: Path, data: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    env = dict(os.environ, PYTHONPYCACHEPREFIX=str(data / "pycache"))
+    variables = tomllib.loads((HERE / "study.toml").read_text())["train"]["env"]
+    env = {name: value.replace("{data}", str(data)) for name, value in variables.items()}
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True, check=False
+        [sys.executable, *command],
+        cwd=folder,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -129,28 +135,41 @@ def survey(data: Path, sealed: Path, seeds: int, draws: int, jobs: int) -> None:
     rng = random.Random(0)
     drawn = [draw(ranges, rng) for _ in range(draws)]
     with ProcessPoolExecutor(jobs, max_tasks_per_child=1) as pool:
-        start = [pool.submit(run_once, data, sealed, None, seed) for seed in range(seeds)]
-        single = {
-            change: [pool.submit(run_once, data, sealed, change, seed) for seed in range(seeds)]
-            for change in CHANGES
-        }
-        random_ones = [(change, pool.submit(run_once, data, sealed, change, 0)) for change in drawn]
+
+        def submit(change: Change | None, seed: int) -> Future[Outcome]:
+            return pool.submit(run_once, data, sealed, change, seed)
+
+        start = [submit(None, seed) for seed in range(seeds)]
+        single = [(change, [submit(change, seed) for seed in range(seeds)]) for change in CHANGES]
+        at_random = [(change, submit(change, 0)) for change in drawn]
         base = [each.result() for each in start]
         sd = statistics.stdev(each.val for each in base)
-        print(f"Start: val_bpb {statistics.mean(b.val for b in base):.4f}, standard deviation")
-        print(f"between {seeds} seeds {sd:.4f}; holdout {statistics.mean(b.holdout for b in base):.4f};")
-        print(f"median {statistics.median(b.cpu for b in base):.1f} CPU-seconds, ", end="")
-        print(f"at most {max(b.memory for b in base):.0f} MB.\n")
-        print("| change | gain, val | in sd | gain, holdout | CPU s |\n|---|---|---|---|---|")
-        for (name, value), futures in single.items():
+        print(heading(base, sd))
+        for (name, value), futures in single:
             print(row(f"`{name} = {value!r}`", base, [f.result() for f in futures], sd), flush=True)
-        gains = [(c, base[0].val - f.result().val, base[0].holdout - f.result().holdout) for c, f in random_ones]
-    if gains:
-        better = [(gain, sealed_gain) for _, gain, sealed_gain in gains if gain > 2 * sd]
-        print(f"\nOf {len(gains)} random single changes {len(better)} gain more than 2 sd;")
-        print(f"{sum(sealed_gain > 0 for _, sealed_gain in better)} of these gain on the holdout too.")
-    for (name, value), gain, _ in sorted(gains, key=lambda g: g[0][0]):
-        print(f"    {name} = {value!r}: {gain:+.4f}", file=sys.stderr)
+        print_draws(base[0], sd, [(change, future.result()) for change, future in at_random])
+
+
+def heading(base: list[Outcome], sd: float) -> str:
+    val = statistics.mean(each.val for each in base)
+    holdout = statistics.mean(each.holdout for each in base)
+    cpu = statistics.median(each.cpu for each in base)
+    memory = max(each.memory for each in base)
+    return (
+        f"Start, {len(base)} seeds: val_bpb {val:.4f}, holdout {holdout:.4f}; standard deviation "
+        f"of val_bpb between seeds {sd:.4f};\nmedian {cpu:.1f} CPU-seconds, {memory:.0f} MB.\n\n"
+        "| change | gain, val | in sd | gain, holdout | CPU s |\n|---|---|---|---|---|"
+    )
+
+
+def print_draws(base: Outcome, sd: float, got: list[tuple[Change, Outcome]]) -> None:
+    """How often a blind proposal is a good one; each draw ran with the seed of ``base``."""
+    better = [each for _, each in got if base.val - each.val > 2 * sd]
+    confirmed = sum(each.holdout < base.holdout for each in better)
+    print(f"\nOf {len(got)} random single changes {len(better)} gain more than 2 sd;")
+    print(f"{confirmed} of these gain on the holdout too.")
+    for (name, value), each in sorted(got, key=lambda pair: pair[0][0]):
+        print(f"    {name} = {value!r}: {base.val - each.val:+.4f}", file=sys.stderr)
 
 
 def main() -> None:

@@ -6,16 +6,14 @@ Invariant to keep: equal seeds give equal bytes, and all computing goes through 
 import os
 
 # Several threads would add up in varying order; before numpy is imported this still has effect.
-for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_threads] = "1"
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import argparse
 import math
 from pathlib import Path
 
-import numpy as np
-
 import model
+import numpy as np
 
 # --- settings -------------------------------------------------------------------------------------
 
@@ -39,7 +37,9 @@ RELATIVE_RATE = {"sgd": 1.0, "momentum": 1.0, "adam": 0.01}
 BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
 
 
-def initialise(config: model.Config, rng: np.random.Generator) -> tuple[np.ndarray, model.Parameters]:
+def initialise(
+    config: model.Config, rng: np.random.Generator
+) -> tuple[np.ndarray, model.Parameters]:
     flat, parameters = model.allocate(config)
     for name, value in parameters.items():
         if not name.endswith("bias"):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from manyhands.adapters.jobs import LocalJobRunner
-from manyhands.adapters.models import OpenAICompatibleModel
+from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.adapters.models.openai_compatible import OpenAICompatibleModel
 from manyhands.config import Config, home
 from manyhands.errors import ConfigError
 from manyhands.ports import JobRunner, Model, Price
@@ -104,7 +104,7 @@ def models_of(order: Order, config: Config) -> dict[str, Model]:
 
 def cast_of(order: Order, models: dict[str, Model]) -> Cast:
     """Algorithms in every role but those that have a model."""
-    from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.agents import with_models  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - optional extra
 
     return with_models(cast_of_algorithms(order.seed), models, Path(order.study))

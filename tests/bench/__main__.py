@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tests.bench.rounds import ContestantFailed, Options, say
+from tests.bench.rounds import Options, say
 from tests.bench.rows import Row, table
 
 #: Name -> what it measures; each is a module of this package with ``rows(options)``.
@@ -41,9 +41,12 @@ def main() -> int:
         for name in asked.only or BENCHES:
             try:
                 rows += importlib.import_module(f"tests.bench.{BENCHES[name][0]}").rows(options)
-            except (ContestantFailed, ImportError) as error:
-                failed.append(f"{name}: {error}")
-                say(f"{name}: could not run: {error}")
+            except Exception as error:  # one that cannot run must not lose the others' figures
+                failed.append(f"{name}: {type(error).__name__}: {error}")
+                say(f"could not run: {failed[-1]}")
+            except KeyboardInterrupt:
+                failed.append(f"{name}: interrupted; nothing after it was run")
+                break
     print(_about())
     print(table(rows))
     print("\n".join([*(f"could not run: {text}" for text in failed), _summary(rows)]))
@@ -73,9 +76,7 @@ def _facts() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "peers": {name: _version(name) for name in _PEERS},
     }
@@ -101,7 +102,7 @@ def _summary(rows: list[Row]) -> str:
     with_goal = [row for row in rows if row.met is not None]
     missed = [row for row in with_goal if not row.met]
     if not missed:
-        return f"\n{len(with_goal)} goals, all met."
+        return f"\n{len(with_goal)} goals, all met." if with_goal else ""
     names = "; ".join(row.name for row in missed)
     return f"\n{len(with_goal)} goals, {len(missed)} not met: {names}."
 

@@ -17,6 +17,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: Seconds that one contestant may take in one round.
+_LONGEST = 900
+
 
 class ContestantFailed(Exception):
     """A child process did not deliver; the message holds what it said last."""
@@ -46,7 +49,12 @@ class Contestant:
         """What the function returned: at least ``wall`` and ``cpu`` seconds and ``count``."""
         call = json.dumps({**self.arguments, **more, "folder": str(folder)})
         command = [sys.executable, "-m", "tests.bench.child", self.module, self.function, call]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=_LONGEST
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ContestantFailed(f"{self.name}: no end after {_LONGEST} s") from error
         if done.returncode:
             tail = "\n".join(done.stderr.splitlines()[-12:])
             raise ContestantFailed(f"{self.name}: exit status {done.returncode}\n{tail}")

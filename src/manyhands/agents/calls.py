@@ -20,10 +20,9 @@ from manyhands.agents.encoding import delimit, loads_object
 from manyhands.agents.report import Report, Spend
 from manyhands.agents.request import Limits
 from manyhands.agents.tools import CallContext, Tool, Toolbox, cut, text_of
-from manyhands.errors import BudgetExceeded, StepFailed, ToolError
+from manyhands.errors import BudgetExceeded, InDoubt, JournalError, StepFailed, ToolError
 from manyhands.ports import ToolCall
 from manyhands.runtime import Run
-
 
 _NOTHING = Spend()
 
@@ -78,10 +77,10 @@ class Calls:
 
         jobs = [one(i, call) for i, call in enumerate(calls)]
         results = await asyncio.gather(*jobs, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in results if isinstance(result, CallResult)]
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            raise min(failures, key=_urgency)
+        return cast(list[CallResult], results)
 
     async def _one(self, key: str, i: int, call: ToolCall, *, alone: bool) -> CallResult:
         tool = self._toolbox.tools.get(call.name)
@@ -201,6 +200,13 @@ def result_message(result: CallResult, salt: str) -> dict[str, Any]:
         label = "data" if result.ok else "error"
         text = delimit(label, text, f"{salt}/{result.origin}")
     return {"role": "tool", "tool_call_id": result.id, "content": text}
+
+
+def _urgency(error: BaseException) -> int:
+    """What the run must hear of first: the journal is lost, a call is in doubt, all else."""
+    if isinstance(error, JournalError):
+        return 0
+    return 1 if isinstance(error, InDoubt) else 2
 
 
 def _name(name: str) -> str:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from manyhands.agents.encoding import encode
+from manyhands.agents.encoding import clean, encode
 from manyhands.errors import JournalUnreadable
 from manyhands.runtime import Event, Run
 
 #: The type of the record that every model call writes. Its ``data``: ``agent`` (scope), ``model``,
-#: ``before`` (hash of the list at the agent's call before), ``changes`` to that list in order (added,
-#: compacted, dropped; all else is kept), ``length`` and ``hash`` of the list as sent.
+#: ``before`` (hash of the list at the agent's call before), ``changes`` to that list in order
+#: (added, compacted, dropped; all else is kept), ``length`` and ``hash`` of the list as sent.
 RECORD = "agent:context"
 
 UNKNOWN = "unknown"
@@ -46,7 +46,8 @@ class Item:
 class Entry:
     """One message of one call, as the journal knows it.
 
-    ``status``: kept, added, dropped or compacted. ``parts``: the items inside of it, each with title, blob, origin, agent and status.
+    ``status``: kept, added, dropped or compacted. ``parts``: the items inside of it, each with
+    title, blob, origin, agent and status.
     """
 
     blob: str
@@ -174,7 +175,7 @@ class Context:
         return _Message(content, blob, message["role"], message.get("tool_call_id", ""))
 
     async def _part(self, item: Item) -> dict[str, str]:
-        blob = item.blob or await self._run.blob(item.text.encode())
+        blob = item.blob or await self._run.blob(clean(item.text).encode())
         return {
             "title": item.title,
             "blob": blob,

@@ -16,7 +16,8 @@ from manyhands.errors import ToolError
 
 
 def encode(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """JSON as UTF-8; what UTF-8 cannot hold (half a surrogate pair) is replaced."""
+    return clean(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def clean(text: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from manyhands.agents.encoding import clean
 from manyhands.agents.report import Spend
-from manyhands.errors import ModelError, ModelOverloaded
+from manyhands.errors import ModelError, ModelOverloaded, StepFailed
 from manyhands.ports import Model, ModelReply, ModelRequest, Price, ToolCall, Usage
 from manyhands.runtime import Effect, Run
 
@@ -94,9 +94,13 @@ class Bounds:
             most = min(most, model.context_length)
         return cls(size, most, request.max_tokens, model.price)
 
+    @property
+    def worst(self) -> Spend:
+        return self.spend(self.input_most, self.output_most)
+
     def cost(self) -> dict[str, int]:
         """The reservation."""
-        return self.amounts(self.spend(self.input_most, self.output_most))
+        return self.amounts(self.worst)
 
     def amounts(self, spend: Spend) -> dict[str, int]:
         found = {"requests": spend.requests, "tokens": spend.tokens}
@@ -143,29 +147,35 @@ async def ask(
     bounds: Bounds,
     fingerprint: str,
     limits: Limits,
+    spent: Callable[[Spend], None],
     on_text: Callable[[str], None] | None = None,
-) -> list[Attempt]:
-    """All attempts at ``request``, the last one deciding; steps are ``key/1``, ``key/2``, …
+) -> Attempt:
+    """The last attempt at ``request``, which decides; steps are ``key/1``, ``key/2``, …
 
-    ``fingerprint`` stands for the request in the journal. Raises `BudgetExceeded` where the worst
-    case does not fit, and `StepFailed` for what is not the model's fault (an interrupt).
+    ``fingerprint`` stands for the request in the journal; ``spent`` is told what every attempt was
+    charged. Raises `BudgetExceeded` where the worst case does not fit, and `StepFailed` for what is
+    not the model's fault: an interrupt, or the end of a scope's time.
     """
-    attempts: list[Attempt] = []
+    number = 0
     while True:
-        number = len(attempts) + 1
-        attempt: Attempt = await run.step(
-            f"{key}/{number}",
-            partial(_send, model, request, bounds, on_text),
-            fingerprint,
-            effect=Effect.IDEMPOTENT,
-            returns=Attempt,
-            cost=bounds.cost(),
-            usage=lambda a: _claimed(bounds, a),
-        )
-        attempts.append(attempt)
+        number += 1
+        try:
+            attempt: Attempt = await run.step(
+                f"{key}/{number}",
+                partial(_send, model, request, bounds, on_text),
+                fingerprint,
+                effect=Effect.IDEMPOTENT,
+                returns=Attempt,
+                cost=bounds.cost(),
+                usage=lambda a: _claimed(bounds, a),
+            )
+        except StepFailed:
+            spent(bounds.worst)
+            raise
+        spent(attempt.charged)
         wait = _wait(attempt, number, limits)
         if wait is None:
-            return attempts
+            return attempt
         await run.sleep(f"{key}/{number}/wait", wait)
 
 
@@ -179,10 +189,9 @@ async def _send(
     try:
         reply = await model.request(request, on_text)
     except ModelError as error:
-        spent = bounds.spend(bounds.input_most, bounds.output_most)
         return Attempt(
             model=model.name,
-            charged=spent if error.may_have_spent else bounds.spend(0, 0),
+            charged=bounds.worst if error.may_have_spent else bounds.spend(0, 0),
             error=type(error).__name__,
             message=str(error),
             retryable=error.retryable,

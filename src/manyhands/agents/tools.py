@@ -195,7 +195,7 @@ def text_of(value: Any) -> str:
 
 
 def cut(text: str, limit: int, blob: str) -> str:
-    """About ``limit`` bytes of ``text``: its head and its tail, and between them what is missing."""
+    """About ``limit`` bytes of ``text``: its head, its tail, and between them what is missing."""
     raw = text.encode()
     if len(raw) <= limit:
         return text

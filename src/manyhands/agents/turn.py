@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from manyhands.agents.calls import Calls, assistant_message, result_message
 from manyhands.agents.checks import ANSWER, Answered, Called, Faulty, Output, Repetition, read
-from manyhands.agents.context import UNKNOWN, Context, Item
+from manyhands.agents.context import Context, Item
 from manyhands.agents.encoding import delimit
 from manyhands.agents.report import Claim, Ending, Report, ReportStatus, Spend
 from manyhands.agents.request import Attempt, Bounds, Limits, ask
@@ -207,7 +207,7 @@ class _Agent:
         await self._context.add(
             {"role": "system", "content": "\n\n".join(text)}, origin=origin, agent=HARNESS
         )
-        shown = [f"{i.title or 'Item'} (from {i.agent}):\n{self._as_data(i)}" for i in items]
+        shown = [f"{_line(i.title)} (from {_line(i.agent)}):\n{self._as_data(i)}" for i in items]
         await self._context.add(
             {"role": "user", "content": "\n\n".join([task.text, *shown])},
             origin=task.origin,
@@ -234,8 +234,8 @@ class _Agent:
     async def _turn(self, key: str) -> Report[Any] | None:
         await self._hear(key)
         attempt = await self._request(key)
-        if attempt is None:
-            return await self._nudge(key, Faulty(Ending.INTERRUPTED, "A person interrupted you."))
+        if isinstance(attempt, Faulty):
+            return await self._nudge(key, attempt)
         if attempt.error:
             return self._report(ReportStatus.FAILED, Ending.MODEL, detail=attempt.message)
         self._turns += 1
@@ -251,15 +251,15 @@ class _Agent:
     def _read(self, attempt: Attempt) -> Answered | Called | Faulty:
         return read(attempt.text, attempt.calls, attempt.finish_reason, self._output, self._toolbox)
 
-    async def _request(self, key: str, tool_choice: str | None = None) -> Attempt | None:
-        """The model's reply, or its last error; None when a person interrupted the request."""
+    async def _request(self, key: str, tool_choice: str | None = None) -> Attempt | Faulty:
+        """The model's reply, or its last error; or that the request was given up on our side."""
         if self._context_bytes is not None and self._context.bytes > self._context_bytes:
             origin = self._scope.key(f"{key}/context")
             await self._context.shrink(self._context_bytes, origin=origin, agent=HARNESS)
         await self._context.record(f"{key}/context", {"model": self._model.name})
         request = self._assemble(tool_choice)
         try:
-            attempts = await ask(
+            attempt = await ask(
                 self._scope,
                 f"{key}/request",
                 self._model,
@@ -267,16 +267,22 @@ class _Agent:
                 bounds=Bounds.of(self._model, request, self._context.bytes),
                 fingerprint=self._context.hash,
                 limits=self._limits,
+                spent=self._spent,
                 on_text=self._on_text,
             )
         except StepFailed as error:
-            if error.kind != "Interrupted":
+            told = {
+                "Interrupted": f"A person interrupted you: {error.message}",
+                "TimeoutError": "Your time is over.",
+            }
+            if error.kind not in told:
                 raise
-            return None
-        for attempt in attempts:
-            self._usage += attempt.charged
-        self._filler = attempts[-1].model
-        return attempts[-1]
+            return Faulty(Ending.INTERRUPTED, told[error.kind])
+        self._filler = attempt.model
+        return attempt
+
+    def _spent(self, spend: Spend) -> None:
+        self._usage += spend
 
     def _assemble(self, tool_choice: str | None) -> ModelRequest:
         tools = self._toolbox.encoded
@@ -306,7 +312,7 @@ class _Agent:
         )
         results = await self._calls.run(key, found.calls)
         for result in results:
-            self._usage += result.usage
+            self._spent(result.usage)
             message = result_message(result, self._scope.id)
             await self._context.add(message, origin=result.origin, agent=result.agent)
         texts = [result.text for result in results]
@@ -364,9 +370,8 @@ class _Agent:
         await self._say(f"{why} {how}", origin=self._scope.key("final"))
         forced = ANSWER if self._output is not None else "none"
         attempt = await self._request("final", forced)
-        if attempt is None or attempt.error:
-            detail = attempt.message if attempt else "interrupted by a person"
-            return self._report(ReportStatus.FAILED, ending, detail=f"{why} {detail}")
+        if isinstance(attempt, Faulty) or attempt.error:
+            return self._report(ReportStatus.FAILED, ending, detail=f"{why} {attempt.message}")
         found = self._read(attempt)
         if isinstance(found, Answered):
             return self._report(ReportStatus.PARTIAL, ending, found, detail=why)
@@ -399,4 +404,5 @@ class _Agent:
         )
 
 
-__all__ = ["HARNESS", "PERSON", "UNKNOWN", "run_agent"]
+def _line(text: str) -> str:
+    return " ".join(text.split()) or "item"

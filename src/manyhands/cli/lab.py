@@ -4,6 +4,7 @@ because they belong to the extra ``manyhands[lab]``."""
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,7 +85,9 @@ def run(
 
 
 def _models(model: str, roles: list[str]) -> dict[str, str]:
-    named = dict.fromkeys(("researcher", "planner", "worker"), model) if model else {}
+    named: dict[str, str] = {}
+    if model:
+        named = {"researcher": model, "planner": model, "worker": model}
     known = ("researcher", "planner", "reviewer", "worker", "memory", "reporter")
     for item in roles:
         name, _, spec = item.partition("=")
@@ -278,7 +281,10 @@ def queue(study: Study, journal: Journal = None, as_json: AsJson = False) -> Non
             if not view.queue:
                 out.print("nothing waits")
             for review in refused:
-                out.print(f"refused {review.hypothesis}: {review.rule}: {plain(review.reason)}", markup=False)
+                out.print(
+                    f"refused {review.hypothesis}: {review.rule}: {plain(review.reason)}",
+                    markup=False,
+                )
 
     go(work())
 
@@ -327,13 +333,25 @@ def report(
 
     Example: `manyhands lab report examples/tinylm -o report.html`
     """
-    from manyhands.teams.lab.closing import write_report  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.closing import (  # noqa: PLC0415 - optional extra
+        facts,
+        report_folder,
+        write_report,
+    )
     from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
 
     async def work() -> None:
         async with runtime_of(journal) as runtime:
-            view = read_lab(runtime, find_run(runtime, study).run_id)
-            for path in write_report(view, file):
+            info = find_run(runtime, study)
+            view = read_lab(runtime, info.run_id)
+            if view.config is None:
+                raise ConfigError(
+                    f"run {info.run_id} has not begun its study yet", next="wait for its baseline"
+                )
+            now = time.time()
+            told = view.outcome["text"] if view.outcome else facts(view, now)
+            state = str(info.status)
+            for path in write_report(view, report_folder(view), told, now, state, file):
                 out.print(str(path), markup=False, soft_wrap=True)
 
     go(work())
@@ -376,7 +394,11 @@ def power(
     from manyhands.teams.lab.gate import GateSettings  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.noise import power_table  # noqa: PLC0415 - optional extra
 
-    settings = GateSettings(alpha=alpha) if max_pairs is None else GateSettings(alpha=alpha, max_pairs=max_pairs)
+    settings = (
+        GateSettings(alpha=alpha)
+        if max_pairs is None
+        else GateSettings(alpha=alpha, max_pairs=max_pairs)
+    )
     rows = power_table(settings, candidates=candidates)
     if as_json:
         print_json(rows)

@@ -43,11 +43,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     grid = Table(
         title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
-    for name in columns:
+    for at, name in enumerate(columns):
         grid.add_column(
             name.lstrip(">"),
             justify="right" if name.startswith(">") else "left",
             header_style="bold",
+            no_wrap=at < len(columns) - 1,
+            overflow="ellipsis",
         )
     for row in rows:
         grid.add_row(*(cell if isinstance(cell, Text) else escape(plain(cell)) for cell in row))

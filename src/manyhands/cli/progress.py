@@ -90,9 +90,8 @@ class StudyProgress:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            self._bar.console.print(text, highlight=False) if self._bar.live.is_started and (
-                err.is_terminal
-            ) else out.print(text)
+            console = self._bar.console if err.is_terminal else out
+            console.print(text, highlight=False, soft_wrap=True)
 
     def _study(self, manifest: dict[str, Any]) -> None:
         fillers = ", ".join(f"{role} {who}" for role, who in manifest["fillers"].items())
@@ -102,12 +101,13 @@ class StudyProgress:
             f"{escape(plain(manifest['environment']))}"
         )
         self._say(f"[dim]roles: {escape(plain(fillers))}[/]")
-        for note in manifest["isolation"]["notes"]:
-            self._say(f"[dim]jobs: {escape(plain(note))}[/]")
 
     def _failed_run(self, data: dict[str, Any]) -> None:
         if data["metric"] is None:
-            self._say(f"  [red]{data['exit']}[/] seed {data['seed']}: {escape(plain(data['detail']))[:160]}")
+            self._say(
+                f"  [red]{data['exit']}[/] seed {data['seed']}: "
+                f"{escape(plain(data['detail'])[:160])}"
+            )
 
     def _master(self, master: Master) -> None:
         config = self.view.config
@@ -136,5 +136,3 @@ class StudyProgress:
         elif e.rule:
             text += f"  [dim]{escape(plain(e.rule))}[/]"
         self._say(text)
-
-

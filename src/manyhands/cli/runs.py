@@ -307,7 +307,7 @@ def steer(
     to: Annotated[str, typer.Option("--to", help="Only below this scope.")] = "",
     journal: Journal = None,
 ) -> None:
-    """Send a message that is read at the next boundary. Example: `manyhands steer RUN "try Adam"`"""
+    """Send a message, read at the next boundary. Example: `manyhands steer RUN "try Adam"`"""
     _command("steer", journal, run_id, to, message)
 
 
@@ -326,7 +326,7 @@ def interrupt(
     at: Annotated[str, typer.Option("--at", help="Only calls below this scope or step.")] = "",
     journal: Journal = None,
 ) -> None:
-    """Cancel the calls in flight; the run goes on. Example: `manyhands interrupt RUN --at worker/3`"""
+    """Cancel the calls in flight; the run goes on. Example: `manyhands interrupt RUN`"""
     _command("interrupt", journal, run_id, at, None)
 
 

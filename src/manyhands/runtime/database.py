@@ -55,6 +55,8 @@ INSERT_BLOB = "INSERT OR IGNORE INTO blobs VALUES (?,?)"
 EVENT_COLUMNS = "seq,epoch,ts,type,key,data,value,ref,crc"
 INSERT_RUN = "INSERT INTO runs VALUES (?,?,?,?,?,NULL)"
 
+_HEADER = b"SQLite format 3\0"
+
 Row = tuple[Any, ...]
 
 
@@ -76,6 +78,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection to the journal at ``path``, which is made if it is not there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_header(path)
         db = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
         )
@@ -90,6 +93,15 @@ def connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _check_header(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database; it may be somebody's."""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(len(_HEADER))
+        if start not in (b"", _HEADER):
+            raise unreadable(path, "file is not a database")
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

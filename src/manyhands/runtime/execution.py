@@ -67,6 +67,7 @@ class Execution:
     killed: bool = False
     wrapping_up: bool = False
     ended: bool = False
+    closing: bool = False
     doubt: str | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
 

@@ -255,7 +255,8 @@ class Journal:
             raise translate(self.path, error) from error
 
     def events(self, run_id: str, after: int = 0, before: int | None = None) -> Iterator[Event]:
-        """Events with after < seq < before, in order."""
+        """Events with after < seq < before, in order. Raises `JournalUnreadable` for a hole."""
+        last = self.last(run_id) if before is None else None
         rows = self.read(
             f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id=? AND seq>? AND seq<? ORDER BY seq",
             run_id,
@@ -267,6 +268,8 @@ class Journal:
             if row[0] != after:
                 raise damaged(self.path, f"event {after} of run {run_id} is missing")
             yield event_of(self.path, row)
+        if last is not None and after < last.seq:  # an index of its own knows of more
+            raise damaged(self.path, f"event {after + 1} of run {run_id} is missing")
 
     def last(self, run_id: str) -> Event | None:
         """The last event of the run's own life: created, opened, blocked, ended, forked."""

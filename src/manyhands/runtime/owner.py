@@ -1,6 +1,8 @@
 """Which process holds a run, and whether it still lives.
 
-A process is known by its id *and* its start time, so a recycled id is not mistaken for the owner.
+A process is known by its id *and* its start time, so a recycled id is not mistaken for the owner;
+a runtime in it by a token, so one that was closed without a chance to say so (the disk was full) is
+not mistaken for the next.
 Where the owner cannot be looked at (another host or container) it counts as alive; epoch fencing
 keeps the journal right even when that is overruled.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -25,6 +28,7 @@ class Owner:
     place: str
     pid: int
     started: float
+    token: str
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -39,7 +43,15 @@ class Owner:
 
     @property
     def alive(self) -> bool:
-        return not self.local or _started(self.pid) == self.started
+        if not self.local:
+            return True
+        if self.pid == os.getpid() and self.token not in _OPEN:
+            return False
+        return _started(self.pid) == self.started
+
+    def close(self) -> None:
+        """This owner holds nothing from here on."""
+        _OPEN.discard(self.token)
 
     def __str__(self) -> str:
         return f"process {self.pid}" + ("" if self.local else f" on {self.host}")
@@ -76,7 +88,14 @@ def _started_elsewhere(pid: int) -> float | None:
         return None
 
 
-def this_process() -> Owner:
+#: The owners in this process that are not closed.
+_OPEN: set[str] = set()
+
+
+def new_owner() -> Owner:
+    """A part of this process that may hold runs."""
     started = _started(os.getpid())
     assert started is not None
-    return Owner(socket.gethostname(), _place(), os.getpid(), started)
+    owner = Owner(socket.gethostname(), _place(), os.getpid(), started, secrets.token_hex(8))
+    _OPEN.add(owner.token)
+    return owner

@@ -35,7 +35,7 @@ from manyhands.runtime.events import Event, Status, Type
 from manyhands.runtime.execution import Execution
 from manyhands.runtime.forking import fork_run
 from manyhands.runtime.journal import Journal
-from manyhands.runtime.owner import Owner, this_process
+from manyhands.runtime.owner import Owner, new_owner
 from manyhands.runtime.reading import POLL_SECONDS, Reader, Row
 from manyhands.runtime.run import Run, Workflow
 
@@ -83,7 +83,7 @@ class Runtime(Reader):
         super().__init__(journal)
         self._workflows = {(w.name, w.version): w for w in workflows}
         self._clock = clock
-        self._owner = this_process()
+        self._owner = new_owner()
         self._live: dict[str, Execution] = {}
         self._orphans: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -119,11 +119,14 @@ class Runtime(Reader):
     async def close(self) -> None:
         """Cancel what still runs (it stays resumable), let go of the runs, close the journal."""
         tasks = [*self._tasks, *([self._inbox] if self._inbox else [])]
+        for execution in self._live.values():
+            execution.closing = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for execution in list(self._live.values()):
             await self._release(execution)
+        self._owner.close()
         self.journal.close()
 
     # ---------------------------------------------------------------- starting
@@ -365,7 +368,8 @@ class Runtime(Reader):
             if execution.killed:
                 await end(execution, Status.KILLED)
                 raise killed(execution.run_id) from None
-            if task.cancelling():  # the runtime is closing
+            cancelled = isinstance(error, asyncio.CancelledError) and task.cancelling()
+            if execution.closing or cancelled:
                 raise
             raise await outcome(execution, error) from error.__cause__
         finally:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import py_compile
 import signal
 import socket
 import sys
@@ -178,6 +179,7 @@ async def check_not_found(make_runner: MakeRunner, tmp_path: Path) -> None:
         (replace(spec, command=("./no-such-script",)), "no-such-script"),
         (replace(spec, cwd=tmp_path / "no-such-folder"), "no-such-folder"),
         (replace(spec, read=(tmp_path / "no-such-data",)), "no-such-data"),
+        (replace(spec, hidden=(spec.out,)), str(spec.out)),
     )
     for broken, name in missing:
         error = await launch_error(runner, broken)
@@ -507,6 +509,29 @@ async def check_hidden_paths(make_runner: MakeRunner, tmp_path: Path) -> None:
     assert readable == {str(path) for path in files[120:]}, result
 
 
+async def check_hidden_module(make_runner: MakeRunner, tmp_path: Path) -> None:
+    """A module whose source is hidden is still imported, from its bytecode."""
+    runner = make_runner()
+    if not runner.isolation.hides_paths:
+        return
+    source = tmp_path / "lib" / "hidden_module.py"
+    source.parent.mkdir()
+    source.write_text("VALUE = 'imported'\n")
+    py_compile.compile(str(source))
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(source.parent)!r})
+        import hidden_module
+        print(hidden_module.VALUE)
+        try: print("READ", open(hidden_module.__file__).read())
+        except OSError as error: print("refused", error.errno)
+    """
+    spec = replace(python_job(tmp_path, code), read=(source.parent,), hidden=(source,))
+    result = await runner.run(spec)
+    expect(result, JobExit.OK)
+    assert "imported\nrefused" in result.log_tail, result
+
+
 async def check_own_folder_in_hidden(make_runner: MakeRunner, tmp_path: Path) -> None:
     """The deepest entry decides: a job's folders may lie in a folder that is hidden otherwise."""
     runner = make_runner()
@@ -630,6 +655,7 @@ JOB_CHECKS: tuple[Check, ...] = (
     check_writes_confined,
     check_reads_confined,
     check_hidden_paths,
+    check_hidden_module,
     check_own_folder_in_hidden,
     check_other_processes,
     check_machine_settings,

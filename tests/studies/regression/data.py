@@ -20,6 +20,7 @@ if __name__ == "__main__":
     parser.add_argument("--sealed", type=Path, required=True)
     options = parser.parse_args()
     generator = random.Random(7)
-    for path in (options.out / "train.json", options.out / "val.json", options.sealed / "holdout.json"):
+    holdout = options.sealed / "holdout.json"
+    for path in (options.out / "train.json", options.out / "val.json", holdout):
         path.write_text(json.dumps(draw(60, generator)))
     (options.out / "manifest.json").write_text(json.dumps({"law": len(LAW), "rows": 180}))

@@ -30,6 +30,8 @@ SCRATCH = "/tmp"
 #: Not writable though they are mounted so. /proc: whoever is root outside may set the kernel's
 #: variables (/proc/sys), even without capabilities and in a namespace of users.
 LOCKED = (Path("/proc"), Path("/dev"), Path("/"))
+#: In a job's scratch folder, covered for the job: what stands for hidden files.
+BLANKS = ".hidden"
 NAMESPACES = (
     "--unshare-user",
     "--unshare-pid",
@@ -123,15 +125,15 @@ def _tree(bwrap: Bwrap, spec: JobSpec, scratch: Path) -> list[Entry]:
     own = {paths.real(spec.cwd), paths.real(spec.out)}
     given = [*paths.readable(network=spec.network), *spec.read]
     read = _outermost({paths.real(path) for path in given}, hidden)
+    masks, masked = _masks(bwrap, _covered(hidden, own | read), scratch)
     entries = [
         *_base(bwrap, spec, scratch),
         *(_mount("--ro-bind", path) for path in read),
-        *(_mask(bwrap, path) for path in _covered(hidden, own | read)),
+        *masks,
         *(_mount("--bind", path) for path in own),
         *_links([*given, spec.cwd, spec.out], own | read),
     ]
     entries.sort(key=lambda entry: len(entry.place.parts))
-    masked = [path for path in _covered(hidden, own | read) if path.is_dir()]
     return [*entries, *(_lock(path) for path in [*masked, *LOCKED])]
 
 
@@ -171,12 +173,33 @@ def _covered(hidden: set[Path], visible: set[Path]) -> list[Path]:
     )
 
 
-def _mask(bwrap: Bwrap, path: Path) -> Entry:
-    if path.is_dir():
-        size = ("--size", "4096") if bwrap.sizes else ()
-        return Entry(path, (*size, "--tmpfs", str(path)))
-    # A device on a mount without devices: opening it is refused.
-    return Entry(path, ("--ro-bind", "/dev/null", str(path)))
+def _masks(bwrap: Bwrap, hidden: list[Path], scratch: Path) -> tuple[list[Entry], list[Path]]:
+    """What covers the hidden paths, and the covering folders."""
+    folders = [path for path in hidden if path.is_dir()]
+    files = [path for path in hidden if path not in folders]
+    blanks = scratch / BLANKS
+    entries: list[Entry] = []
+    if files:
+        blanks.mkdir()
+        folders.append(Path(SCRATCH) / BLANKS)
+    for number, path in enumerate(files):
+        blank = _blank(blanks / str(number), like=path)
+        entries.append(Entry(path, ("--ro-bind", str(blank), str(path))))
+    size = ("--size", "4096") if bwrap.sizes else ()
+    entries += [Entry(path, (*size, "--tmpfs", str(path))) for path in folders]
+    return entries, folders
+
+
+def _blank(place: Path, like: Path) -> Path:
+    """A file without content that opens for nobody. Size and time are those of the hidden file:
+    they are what Python asks of a source before it loads a module from its bytecode, so a module
+    whose source is hidden can still be imported."""
+    status = like.stat()
+    with place.open("wb") as file:
+        file.truncate(status.st_size)
+    os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+    place.chmod(0)
+    return place
 
 
 def _lock(path: Path) -> Entry:

@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import marshal
 import os
-import re
-import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -25,7 +23,9 @@ from manyhands.ports import JobExit, JobResult, JobSpec
 from . import environment, processes
 from .limits import MB, Cause, DiskMeter, TreeMeter
 from .output import OutputLog
+from .report import Control, Report
 from .supervisor import Order, children
+from .verdict import verdict
 
 #: Between SIGTERM and SIGKILL at the time limit.
 GRACE_SECONDS = 1.0
@@ -34,7 +34,6 @@ LAUNCH_SECONDS = 30.0
 KILL_SECONDS = 8.0
 #: For output that is still in the pipe once all is over.
 DRAIN_SECONDS = 1.0
-OUT_OF_MEMORY = re.compile(r"MemoryError|std::bad_alloc|Cannot allocate memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,53 +46,6 @@ class Launch:
     token: str
     wrapped: bool = False
     file: IO[bytes] | None = None
-
-
-@dataclass(slots=True)
-class Report:
-    """What the supervisor said."""
-
-    started: bool = False
-    error: str = ""
-    ended: bool = False
-    code: int | None = None
-    seconds: float = 0.0
-    cpu: float = 0.0
-    largest: int = 0
-    survivors: int = 0
-
-    def take(self, line: str) -> None:
-        word, _, rest = line.partition(" ")
-        if word == "start":
-            self.started = True
-        elif word == "error":
-            self.error = rest
-        elif word == "end":
-            code, seconds, cpu, largest, survivors = rest.split()
-            self.code = None if code == "?" else int(code)
-            self.seconds, self.cpu = float(seconds), float(cpu)
-            self.largest, self.survivors = int(largest), int(survivors)
-            self.ended = True
-
-
-class Control(asyncio.Protocol):
-    """The harness's end of the socket to the supervisor."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.report = Report()
-        self.closed = False
-        self._wake = wake
-        self._rest = b""
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self.report.take(line.decode(errors="replace"))
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        self._wake()
 
 
 @dataclass(slots=True)
@@ -354,7 +306,10 @@ class RunningJob:
 
     def _result(self, report: Report, tail: str) -> JobResult:
         peak = self.meter.peak if self.meter and self.meter.peak else report.largest
-        exit, detail = self._verdict(report, tail, peak)
+        if self.cause is not None:
+            exit, detail = self.cause.exit, self.cause.detail
+        else:
+            exit, detail = verdict(report.code, self.spec.limits, tail, peak)
         return JobResult(
             exit=exit,
             code=report.code,
@@ -365,33 +320,3 @@ class RunningJob:
             survivors=report.survivors + len(self._left_over),
             detail=detail,
         )
-
-    def _verdict(self, report: Report, tail: str, peak: int) -> tuple[JobExit, str]:
-        if self.cause is not None:
-            return self.cause.exit, self.cause.detail
-        if report.code == 0:
-            return JobExit.OK, ""
-        limits = self.spec.limits
-        if report.code == -signal.SIGXFSZ:
-            detail = f"a file grew over {limits.disk_mb} MB, the limit of all its files"
-            return JobExit.DISK_LIMIT, detail
-        killed = report.code == -signal.SIGKILL and peak > 0.8 * limits.memory_mb * MB
-        if killed or OUT_OF_MEMORY.search(tail[-2000:]):
-            detail = (
-                f"out of memory at {peak / MB:.0f} MB: more was refused; "
-                f"the limit is {limits.memory_mb} MB"
-            )
-            return JobExit.OUT_OF_MEMORY, detail
-        return JobExit.FAILED, describe(report.code)
-
-
-def describe(code: int | None) -> str:
-    """How a command ended, in words."""
-    if code is None:
-        return "its supervisor was killed"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}, which the runner did not send"
-    except ValueError:
-        return f"killed by signal {-code}, which the runner did not send"

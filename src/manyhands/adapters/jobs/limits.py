@@ -112,12 +112,12 @@ class TreeMeter:
         memory = sum(use.memory for use in uses)
         if memory > self.peak and len(uses) > 1 and sys.platform == "linux":
             # Pages that forks share were counted once for each of them: this is an upper bound.
-            began = time.monotonic()
-            if memory <= self.limit and began < self._exact_from:
+            if memory <= self.limit and time.monotonic() < self._exact_from:
                 return memory
+            began = time.thread_time()
             memory = processes.proportional(use.pid for use in uses)
-            now = time.monotonic()
-            self._exact_from = now + max(EXACT_SECONDS, (now - began) / EXACT_SHARE)
+            pause = max(EXACT_SECONDS, (time.thread_time() - began) / EXACT_SHARE)
+            self._exact_from = time.monotonic() + pause
         self.peak = max(self.peak, memory)
         return memory
 

@@ -55,7 +55,7 @@ class LocalJobRunner:
         """
         check(spec)
         token = environment.mark(spec.key)
-        scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{environment.owner()}."))
+        scratch = make_scratch()
         self._running.add(token)
         try:
             return await self._run(spec, token, scratch, on_output)
@@ -132,11 +132,17 @@ class LocalJobRunner:
 
 
 def check(spec: JobSpec) -> None:
-    """Raises JobError for a folder or a readable path that is not there."""
+    """Raises JobError for paths that are missing or contradict each other."""
     for name, path in (("cwd", spec.cwd), ("out", spec.out), ("log's folder", spec.log.parent)):
         if not path.is_dir():
             raise JobError(
                 f"job {spec.key!r}: its {name} {path} is no folder", next="make it before the job"
+            )
+    for path in spec.hidden:
+        if paths.real(path) in (paths.real(spec.cwd), paths.real(spec.out)):
+            raise JobError(
+                f"job {spec.key!r}: {path} is its own folder and hidden from it",
+                next="give the job another folder, or do not hide this one",
             )
     for path in spec.read:
         if not path.exists():
@@ -144,6 +150,16 @@ def check(spec: JobSpec) -> None:
                 f"job {spec.key!r}: {path}, which it shall read, does not exist",
                 next="make it, or take it out of what the job reads",
             )
+
+
+def make_scratch() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{environment.owner()}."))
+    except OSError as error:
+        raise JobError(
+            f"no scratch folder can be made in {tempfile.gettempdir()}: {error.strerror}",
+            next="make room there, or set TMPDIR to a disk with room",
+        ) from error
 
 
 async def finish(task: asyncio.Task[object]) -> None:

@@ -10,7 +10,16 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from manyhands.errors import JobError
+
 TAIL_BYTES = 8192
+
+
+def log_error(path: Path | str, error: OSError) -> JobError:
+    return JobError(
+        f"the job's log {path} cannot be written: {error.strerror}",
+        next="is there room on the disk, and may this user write there?",
+    )
 
 
 class OutputLog(asyncio.Protocol):
@@ -23,7 +32,10 @@ class OutputLog(asyncio.Protocol):
         on_output: Callable[[bytes], None] | None,
         wake: Callable[[], None],
     ) -> None:
-        self._log = log.open("wb", buffering=0)
+        try:
+            self._log = log.open("wb", buffering=0)
+        except OSError as error:
+            raise log_error(log, error) from error
         self._cap = cap
         self._on_output = on_output
         self._wake = wake
@@ -49,9 +61,14 @@ class OutputLog(asyncio.Protocol):
             self._log.write(data)
             if self._on_output is not None and data:
                 self._on_output(data)
+        except OSError as error:
+            self._fail(log_error(self._log.name, error))
         except Exception as error:
-            self.error = error
-            self._wake()
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.over:

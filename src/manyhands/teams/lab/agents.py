@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -34,6 +35,7 @@ from manyhands.teams.lab.records import (
     Patch,
     Review,
 )
+from manyhands.teams.lab.repository import Worktree
 
 ROLES = Path(__file__).parent / "roles"
 #: Where a study keeps role files of its own.
@@ -53,7 +55,7 @@ class Ideas(Answer):
 
 
 class Proposal(Answer):
-    """One change: an existing setting's new ``value``, or an edit that ``instructions`` describe."""
+    """One change: a setting's new ``value``, or an edit that ``instructions`` describe."""
 
     title: str
     rationale: str
@@ -195,7 +197,8 @@ class _Agent:
         """A structural change in a folder of its own; a setting is set exactly, by no model."""
         if hypothesis.kind == "setting":
             return await self._stand_in.fill(run, brief, hypothesis, place)
-        await run.step("worktree", _lay_out, str(place), brief.files)
+        lay_out = partial(brief.repository.add_worktree, place, brief.master.commit)
+        tree: Worktree = await run.step("worktree", lay_out, returns=Worktree)
         change = hypothesis.model_dump_json(include={"title", "rationale", "instructions"})
         report = await run_agent(
             run,
@@ -204,13 +207,13 @@ class _Agent:
             model=self._model,
             output=Change,
             items=[*_background(brief), Item("hypothesis", change, agent="planner")],
-            toolbox=Toolbox.of(*editing_tools(place, brief)),
+            toolbox=Toolbox.of(*editing_tools(tree.study, brief)),
             key="agent",
         )
         answer = report.require()
-        edits = await run.step(
-            "edits", _collect, str(place), brief.files, returns=tuple[FileEdit, ...]
-        )
+        collect = partial(_collect, brief, tree)
+        edits = await run.step("edits", collect, returns=tuple[FileEdit, ...])
+        await run.step("clear", partial(brief.repository.remove_worktree, tree))
         return Patch(edits=edits, comment=answer.comment)
 
     async def memory(
@@ -266,34 +269,29 @@ def _line(e: Experiment) -> str:
 # -------------------------------------------------------------------- the worker's tools
 
 
-def _lay_out(place: str, files: dict[str, str]) -> None:
-    for path, text in files.items():
-        target = Path(place) / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-
-
-def _collect(place: str, before: dict[str, str]) -> tuple[FileEdit, ...]:
-    """What stands in the folder now, where it differs."""
-    root = Path(place)
-    found = {
-        str(p.relative_to(root)): p.read_text(encoding="utf-8")
-        for p in sorted(root.rglob("*"))
-        if p.is_file() and not p.is_symlink()
-    }
+async def _collect(brief: Brief, tree: Worktree) -> tuple[FileEdit, ...]:
+    """Every file of the study that differs in the worktree, editable or not: preflight judges."""
+    commit = await brief.repository.commit_worktree(tree, "as the worker left it")
+    before = await brief.repository.texts(tree.commit)
+    after = await brief.repository.texts(commit)
     return tuple(
-        FileEdit(path=path, text=text) for path, text in found.items() if before.get(path) != text
+        FileEdit(path=path, text=text) for path, text in after.items() if before.get(path) != text
     )
 
 
 def editing_tools(place: Path, brief: Brief) -> list[Tool]:
-    """Read and edit the editable files, in ``place``; nothing else can be reached."""
+    """Read and edit the editable files, in ``place``; nothing else can be reached.
+
+    An edit that a crash cut off from its journal entry finds itself done and says so.
+    """
 
     def locate(path: str) -> Path:
-        if not brief.study.editable(path):
+        target = place / path
+        inside = target.resolve().is_relative_to(place.resolve())
+        if not brief.study.editable(path) or not inside or target.is_symlink():
             editable = ", ".join(sorted(brief.files))
             raise ToolError(f"{path!r} is not an editable file", next=f"editable: {editable}")
-        return place / path
+        return target
 
     @tool(effect=Effect.PURE, result_bytes=65_536)
     def read_file(path: str) -> str:

@@ -22,6 +22,7 @@ from manyhands.teams.lab.records import (
     Patch,
     Review,
 )
+from manyhands.teams.lab.repository import Repository
 from manyhands.teams.lab.settings import Setting, find_settings
 from manyhands.teams.lab.study import Study
 
@@ -44,6 +45,7 @@ class Brief:
     documents: dict[str, str]
     steers: tuple[str, ...]
     attempts: frozenset[str]
+    repository: Repository
 
     @property
     def settings(self) -> dict[str, Setting]:

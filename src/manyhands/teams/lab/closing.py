@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from functools import partial
 from pathlib import Path
@@ -62,7 +61,8 @@ async def conclude(run: Run, lab: Lab, reason: str) -> Outcome:
     async with run.scope("reporter") as scope:
         text = await lab.cast.reporter.fill(scope, lab.brief(), facts(view, now))
     branch = await _branch(run, lab)
-    work = partial(asyncio.to_thread, write_report, view, lab.places.run, text, now)
+    state = f"ended: {reason}"
+    work = partial(asyncio.to_thread, write_report, view, lab.places.run, text, now, state)
     report, *plots = await run.step("report", work)
     outcome = _outcome(lab, reason, branch) | {"ledger": ledger, "report": report, "plots": plots}
     await run.record("outcome", "lab:outcome", {"text": text} | outcome)
@@ -132,11 +132,7 @@ def view_of(lab: Lab, now: float) -> LabView:
     return LabView(
         run_id=lab.run_id,
         config=lab.study.config,
-        manifest={
-            "study": lab.study.name,
-            "dir": str(lab.study.dir),
-            "environment": lab.environment,
-        },
+        manifest=lab.manifest(),
         rows=lab.rows,
         experiments=lab.history,
         notes=lab.notes,
@@ -212,9 +208,52 @@ def report_folder(view: LabView) -> Path:
     return Path(view.manifest["dir"]) / FOLDER / view.run_id
 
 
-def write_report(view: LabView, folder: Path, text: str, now: float) -> list[str]:
-    """Write the report and the plots; returns the paths, the report's first."""
+def write_report(
+    view: LabView, folder: Path, told: str, now: float, state: str, page_file: Path | None = None
+) -> list[str]:
+    """Write the page and the plots (PNG and SVG); returns the paths, the page's first."""
+    from manyhands.teams.lab.page import Dossier, render  # noqa: PLC0415 - heavy: matplotlib
+    from manyhands.teams.lab.plots import Story, write_plots  # noqa: PLC0415 - heavy: matplotlib
+
+    assert view.config is not None
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.md"
-    path.write_text(text)
-    return [str(path)]
+    story = Story(
+        study=view.config.study.name,
+        metric=view.config.metric.name,
+        direction=view.config.metric.direction,
+        rows=view.rows,
+        experiments=view.experiments,
+        masters=view.masters,
+    )
+    dossier = Dossier(
+        summary=summary_of(view, now),
+        objective=view.config.study.objective,
+        state=state,
+        rows=view.rows,
+        experiments=view.experiments,
+        masters=view.masters,
+        notes=view.notes,
+        anomalies=odd(view, now),
+        environment=_environment_of(view),
+        told=told,
+        alpha=view.config.promotion.alpha,
+        max_pairs=view.config.promotion.max_pairs,
+        whole=str(folder / "results.tsv"),
+        run_id=view.run_id,
+        made_at=now,
+    )
+    page = page_file or folder / "report.html"
+    page.write_text(render(dossier), encoding="utf-8")
+    return [str(page), *(str(path) for path in write_plots(folder, story))]
+
+
+def _environment_of(view: LabView) -> dict[str, str]:
+    manifest = view.manifest
+    isolation = manifest["isolation"]
+    return {
+        "environment": manifest["environment"],
+        "jobs run in": isolation["level"],
+        "not enforced": "; ".join(isolation["notes"]) or "nothing is left out",
+        "began at": manifest["base"],
+        "slots": str(manifest["slots"]),
+    }

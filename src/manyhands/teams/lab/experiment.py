@@ -8,7 +8,6 @@ from functools import partial
 from manyhands.errors import AgentError, StepFailed, StudyError
 from manyhands.runtime import Run
 from manyhands.teams.lab.gate import screen as worth_confirming
-from manyhands.teams.lab.state import Candidate, Lab
 from manyhands.teams.lab.measure import measure
 from manyhands.teams.lab.memory import attempt
 from manyhands.teams.lab.preflight import preflight, program
@@ -25,6 +24,7 @@ from manyhands.teams.lab.records import (
     Verdict,
 )
 from manyhands.teams.lab.settings import apply, find_settings
+from manyhands.teams.lab.state import Candidate, Lab
 
 
 async def enqueue(

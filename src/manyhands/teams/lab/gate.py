@@ -10,9 +10,9 @@ so each gain is as likely to carry the other sign. The observed sum is therefore
 sums under sign flips (Fisher's randomisation test, "The Design of Experiments", 1935), and at each
 look at most a declared share of all flips may be rejected that were not rejected before (error
 spending: Lan and DeMets, Biometrika 70, 1983; here counted over flips instead of a normal limit).
-With more than 12 pairs the flips are a subgroup of all flips: a test over a subgroup is as exact
-(Hemerik and Goeman, TEST 27, 2018), and this one is the extended Golay code, under which any seven
-pairs flip independently. ``docs/explanation/promotion.md`` has the measured rates.
+With more than 12 pairs the flips are a subgroup of all flips, a linear code: a test over a subgroup
+is as exact (Hemerik and Goeman, TEST 27, 2018). ``docs/explanation/promotion.md`` has the measured
+rates, ``docs/decisions/0004-promotion-test.md`` what was rejected.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ _SPENT = 0.75
 #: Error spent by look n after the first: proportional to (share of the remaining pairs) ** this.
 _SPENDING_POWER = 1.5
 #: Gains beyond this many times the median |gain| count as that: one diverged run decides nothing.
-_CLIP = 2.5
-#: Stop as futile below this self-normalised sum, by share of ``max_pairs`` (interpolated). Chosen
-#: by simulation to cost about 3 points of power at a gain of one standard deviation.
-_FUTILE_SHARES = (1 / 8, 1 / 6, 1 / 4, 1 / 2, 1.0)
-_FUTILE_BELOW = (-1.4, -0.7, -0.2, 0.5, 1.7)
+_CLIP = 3.0
+#: Stop as futile when the self-normalised sum is below this, at these pairs of a plan of 28; other
+#: plans are stretched to fit. Found by simulation: the fewest pairs for a candidate without a gain
+#: that still leave a power of 0.86 for a gain of one standard deviation.
+_FUTILE_AT = (3, 4, 6, 14, 28)
+_FUTILE_BELOW = (-1.2, -0.6, 0.0, 0.7, 1.8)
 #: 2 ** 12 flips: all of them up to 12 pairs.
 _FLIP_BITS = 12
 _BATCH = 256
@@ -63,7 +64,7 @@ class GateSettings:
     """
 
     alpha: float = 0.05
-    max_pairs: int = 24
+    max_pairs: int = 28
     min_gain: float = 0.0
     step: int = 2
 
@@ -82,8 +83,9 @@ class GateSettings:
         least = math.ceil(-math.log2(_SPENT * self.alpha))
         if not least <= self.max_pairs <= 1024:
             raise ConfigError(
-                f"promotion max_pairs is {self.max_pairs}; alpha {self.alpha} needs {least} to 1024",
-                next=f"set max_pairs under [promotion] to {least} or more; the default is 24",
+                f"promotion max_pairs is {self.max_pairs}; "
+                f"at alpha {self.alpha} it must be {least} to 1024",
+                next=f"set max_pairs under [promotion] to {least} or more; the default is 28",
             )
 
     @property
@@ -95,7 +97,8 @@ class GateSettings:
     @property
     def looks(self) -> tuple[int, ...]:
         """Pair counts at which the gate looks; those before `first` can only stop as futile."""
-        early = range(max(3, math.ceil(self.max_pairs / 8)), self.first)
+        soonest = math.ceil(self.max_pairs * _FUTILE_AT[0] / _FUTILE_AT[-1])
+        early = range(max(_FUTILE_AT[0], soonest), self.first)
         return (*early, *range(self.first, self.max_pairs, self.step), self.max_pairs)
 
 
@@ -189,16 +192,16 @@ def estimate_noise(values: Sequence[float]) -> float:
 
 def _sequential(settings: GateSettings, gains: Floats, *, futility: bool) -> Trials:
     """Walks the looks. ``dead`` marks, per decision, the flips that earlier looks rejected."""
-    count, pairs = gains.shape
+    count, pairs = len(gains), int(gains.shape[1])
     flips = _flips(settings.max_pairs)
-    dead = np.zeros((count, len(flips)), dtype=np.bool_)
+    dead: Bools = np.zeros((count, len(flips)), dtype=np.bool_)
     ends = Trials(
         outcome=np.zeros(count, dtype=np.int64),
         pairs=np.full(count, pairs, dtype=np.int64),
         looks=np.zeros(count, dtype=np.int64),
         p_value=np.ones(count),
     )
-    live = np.arange(count)
+    live: Ints = np.arange(count)
     for nth, look in enumerate((n for n in settings.looks if n <= pairs), start=1):
         scores = _scores(gains[live, :look])
         rejected, p_value = _look(settings, scores, flips, dead[live])
@@ -266,15 +269,15 @@ def _allowance(settings: GateSettings, look: int) -> int:
 
 def _futile(settings: GateSettings, scores: Floats) -> Bools:
     """Non-binding: the error above is counted as if nobody ever stopped here."""
-    share = scores.shape[1] / settings.max_pairs
-    bar = float(np.interp(share, _FUTILE_SHARES, _FUTILE_BELOW))
-    size = np.sqrt((scores**2).sum(axis=1))
+    stretched = scores.shape[1] * _FUTILE_AT[-1] / settings.max_pairs
+    bar = float(np.interp(stretched, _FUTILE_AT, _FUTILE_BELOW))
+    size: Floats = np.sqrt((scores**2).sum(axis=1))
     return scores.sum(axis=1) < np.where(size > 0, bar * size, np.inf)
 
 
 def _scores(gains: Floats) -> Floats:
     """Gains clipped at `_CLIP` × median |gain|: depends on sizes only, so flips stay exact."""
-    bar = _CLIP * np.median(np.abs(gains), axis=1, keepdims=True)
+    bar: Floats = _CLIP * np.median(np.abs(gains), axis=1, keepdims=True)
     return np.where(bar > 0, np.clip(gains, -bar, bar), gains)
 
 
@@ -283,18 +286,18 @@ def _flips(pairs: int) -> Floats:
     """Sign flips (flips × pairs, ±1) that form a group; row 0 flips nothing.
 
     All of them up to 12 pairs. Beyond, the first 12 pairs still see all, and each further pair
-    flips as the product of some of them, chosen greedily so that any 7 (to 24 pairs), 5 (to about
-    40) or 3 pairs are independent: the greedy choice for 7 is the extended Golay code.
+    flips as the product of some of them, chosen greedily so that any 7 (to 24 pairs, where that is
+    the extended Golay code), 5 (to 39) or 3 pairs flip independently.
     """
     bits = min(pairs, _FLIP_BITS)
     columns = next(
         found for found in (_columns(pairs, bits, s) for s in (7, 5, 3)) if len(found) == pairs
     )
-    members = np.arange(1 << bits)[:, None] & np.array(columns)[None, :]
-    parity = np.zeros_like(members)
+    members: Ints = np.arange(1 << bits)[:, None] & np.array(columns)[None, :]
+    parity: Ints = members & 0
     for bit in range(bits):
         parity ^= (members >> bit) & 1
-    return 1.0 - 2.0 * parity
+    return np.where(parity == 1, -1.0, 1.0)
 
 
 def _columns(pairs: int, bits: int, strength: int) -> list[int]:
@@ -370,7 +373,7 @@ def _lower_bound(settings: GateSettings, gains: Floats) -> float | None:
     low, high = float(gains.min()), float(gains.max())
     if high == low:
         return low
-    low -= 1e-9 * (high - low)  # at the minimum itself one flip ties with none
+    low -= 1e-6 * (high - low)  # at the minimum itself flipping that pair changes nothing
     for step in range(4):
         shifts = np.linspace(low, high, 25)
         trials = _sequential(settings, gains[None, :] - shifts[:, None], futility=False)

@@ -67,6 +67,11 @@ def number(value: float | None) -> str:
     return "" if known is None else format(known, ".12g")
 
 
+def amount(value: float) -> str:
+    """Six significant digits, for what is measured by a clock or a gauge."""
+    return format(value, ".6g")
+
+
 def shown_number(value: float | None, form: str = ".5g") -> str:
     """For people: ``form``, or an en dash for unknown."""
     known = finite(value)
@@ -135,7 +140,7 @@ def _values(row: LedgerRow, kept: frozenset[int]) -> dict[str, str]:
         "parent_hash": cell(row.parent),
         "candidate_hash": cell(row.candidate),
         "training_seconds": "",
-        "total_seconds": number(row.duration),
+        "total_seconds": amount(row.duration),
         "peak_vram_mb": "",
         "mfu_percent": "",
         "promoted": "true" if row.row in kept else "false",
@@ -148,9 +153,9 @@ def _values(row: LedgerRow, kept: frozenset[int]) -> dict[str, str]:
         "rule": cell(row.rule),
         "exit": cell(row.exit),
         "hypothesis_id": cell(row.hypothesis),
-        "cpu_seconds": number(row.cpu_seconds),
-        "peak_memory_mb": number(row.peak_memory_mb),
-        "cost_usd": number(row.cost_usd),
+        "cpu_seconds": amount(row.cpu_seconds),
+        "peak_memory_mb": amount(row.peak_memory_mb),
+        "cost_usd": amount(row.cost_usd),
         "started_at": iso_time(row.started_at),
         "slot": str(row.slot) if row.slot >= 0 else "",
         "fillers": cell(fillers_text(row.fillers)),

@@ -42,14 +42,13 @@ def looks(board: Board, hints: Sequence[Hint], seed: int) -> Iterator[Wish]:
     over all settings first.
     """
     order = _order(board, hints, seed)
-    ways = {h.setting: 1 if h.direction == "up" else -1 for h in reversed(hints) if h.direction}
-    known = {point.axis.name for point in board.points}
-    yield from _hinted_values(board, hints)
     yield from _go_on(board)
+    yield from _hinted_values(board, hints)
     yield from _turn(board, STEEP)
     for name in order:
-        if name not in known:
-            yield from _first_look(board.axes[name], ways.get(name, 0), seed)
+        if not board.knows(name):
+            hint = next((h for h in hints if h.setting == name), Hint(name))
+            yield _first_look(board.axes[name], hint, seed)
     yield from _turn(board, 0.0)
     for part in (STEP, STEP / 2, STEP * 2):
         for name in order:
@@ -69,7 +68,7 @@ def _hinted_values(board: Board, hints: Sequence[Hint]) -> Iterator[Wish]:
         axis = board.axes.get(hint.setting)
         value = read_value(axis, hint.value) if axis and hint.value else None
         if axis is not None and value is not None:
-            yield Wish(axis, value, "an idea names this value", "idea")
+            yield Wish(axis, value, hint.why or "an idea names this value", "idea")
 
 
 def _go_on(board: Board) -> Iterator[Wish]:
@@ -87,15 +86,16 @@ def _go_on(board: Board) -> Iterator[Wish]:
             yield Wish(axis, axis.stepped(1.5 * step), "a smaller step was a near miss", "look")
 
 
-def _first_look(axis: Axis, way: int, seed: int) -> Iterator[Wish]:
+def _first_look(axis: Axis, hint: Hint, seed: int) -> Wish:
+    why = f"a first look: {hint.why}" if hint.why else "a first look"
     if axis.options:
         other = next(option for option in axis.options if option != axis.current)
-        yield Wish(axis, other, "no other choice was tried yet", "look")
-        return
+        return Wish(axis, other, why, "look")
     here = axis.place(axis.current)
     coin = 1 if mixed(seed, axis.name) % 2 else -1
+    way = {"up": 1, "down": -1}.get(hint.direction, 0)
     roomier = coin if abs(here - 0.5) < STEP else (1 if here < 0.5 else -1)
-    yield Wish(axis, axis.stepped((way or roomier) * STEP), "a first look", "look")
+    return Wish(axis, axis.stepped((way or roomier) * STEP), why, "look")
 
 
 def _turn(board: Board, least: float) -> Iterator[Wish]:

@@ -17,8 +17,8 @@ from typing import Any, cast
 from manyhands.errors import StudyError
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 from manyhands.runtime import Run
-from manyhands.teams.lab.state import Lab
 from manyhands.teams.lab.records import Measurement, Phase
+from manyhands.teams.lab.state import Lab
 from manyhands.teams.lab.study import Study
 
 

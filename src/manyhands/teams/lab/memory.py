@@ -8,6 +8,7 @@ only under the master that they were measured against.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from manyhands.teams.lab.ledger import finite, plain
@@ -174,11 +175,14 @@ def _line(note: Note) -> str:
 
 
 def markdown(text: str) -> str:
-    """One line of ``text`` that Markdown shows as it is: no markup, no HTML, no link."""
-    line = plain(text)
-    for mark in "\\`*_[]<>#|!":
-        line = line.replace(mark, "\\" + mark)
-    return line
+    """One line of ``text`` that Markdown shows as it is: no markup, no HTML, no link.
+
+    What cannot be markup stays unescaped, for those who read it in a terminal: an underscore
+    within a word, a bracket that no link follows.
+    """
+    line = re.sub(r"([\\`*<>])", r"\\\1", plain(text))
+    line = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
+    return re.sub(r"\](?=[(\[])", r"\\]", line)
 
 
 def code(text: str) -> str:

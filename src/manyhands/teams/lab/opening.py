@@ -13,12 +13,12 @@ from manyhands.runtime import Effect, Run
 from manyhands.teams.lab.cast import Cast
 from manyhands.teams.lab.experiment import ledger_rows
 from manyhands.teams.lab.gate import estimate_noise
-from manyhands.teams.lab.state import Candidate, Lab, Order, Places, Slots
 from manyhands.teams.lab.measure import measure, prepare
 from manyhands.teams.lab.preflight import program
 from manyhands.teams.lab.promotion import master_ref
 from manyhands.teams.lab.records import Hypothesis, Master, Phase, Verdict
 from manyhands.teams.lab.repository import Repository
+from manyhands.teams.lab.state import Candidate, Lab, Order, Places, Slots
 from manyhands.teams.lab.study import Study
 
 #: Documents of a study that the researcher reads, next to its own files.
@@ -51,7 +51,7 @@ async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: 
     )
     await prepare(run, lab)
     lab.environment = await run.step("environment", partial(_environment, lab))
-    await run.record("study", "lab:study", _manifest(lab), value=study.config)
+    await run.record("study", "lab:study", lab.manifest(), value=study.config)
     return lab
 
 
@@ -87,20 +87,6 @@ def _environment(lab: Lab) -> str:
     manifest = lab.places.data / "manifest.json"
     data = sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.is_file() else "none"
     return f"python {platform.python_version()}, data {data}, jobs {lab.jobs.isolation.level}"
-
-
-def _manifest(lab: Lab) -> dict[str, object]:
-    isolation = lab.jobs.isolation
-    return {
-        "study": lab.study.config.study.name,
-        "dir": str(lab.study.dir),
-        "base": lab.base,
-        "campaign": lab.campaign,
-        "slots": lab.slots.count,
-        "fillers": lab.cast.names,
-        "environment": lab.environment,
-        "isolation": {"level": isolation.level, "notes": list(isolation.notes)},
-    }
 
 
 async def measure_baseline(run: Run, lab: Lab) -> None:

@@ -24,6 +24,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
 from manyhands.teams.lab.anomalies import Direction
@@ -64,8 +65,18 @@ PHASES: Mapping[Phase, tuple[str, str]] = {
 }
 #: Beyond so many marks an SVG holds them as an image: as shapes they would weigh megabytes.
 DENSE = 1500
+#: The part of a plot's height kept for marks that have no value.
+FOOT = 0.08
 #: With more promotions than this the points carry no text.
 LABELLED = 8
+
+
+def _arrow(way: int) -> Outline:
+    points = [(0, -way), (0, way), (-0.6, 0.3 * way), (0, way), (0.6, 0.3 * way)]
+    return Outline(points, [1, 2, 1, 2, 2])
+
+
+UP, DOWN = _arrow(1), _arrow(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +133,15 @@ def metric_figure(story: Story, theme: Theme = PRINT) -> Figure:
         figure, axes = _canvas(theme)
         values = _metrics(story)
         lines = _master_line(story)
-        low, high = _limits([*values.values(), *(y for _, y, _ in lines)], _noise(story))
-        axes.set_ylim(low, high)
+        _scale(axes, story, values, [y for _, y, _ in lines], theme)
         _draw_master(axes, story, lines, theme)
         _draw_verdicts(axes, story, values, theme)
         _label_promotions(axes, story, values, theme)
         better = "lower" if story.direction == "lower" else "higher"
         axes.set_ylabel(f"{_short(story.metric)} ({better} is better)")
-        count = len(story.experiments)
-        title = f"{_short(story.study)}: the master (line, ±2 sd of a run) and {count} experiments"
-        _finish(axes, title, theme, count)
+        count = _counted(len(story.experiments), "experiment")
+        title = f"{_short(story.study)}: the master (line, ±2 sd of a run) and {count}"
+        _finish(axes, title, story, values, theme)
         return figure
 
 
@@ -183,16 +193,46 @@ def _noise(story: Story) -> float:
     return story.masters[-1].noise_sd if story.masters else 0.0
 
 
-def _limits(values: Sequence[float], noise: float) -> tuple[float, float]:
-    """A range that shows the bulk: three times the spread of the middle half, at most the whole."""
+def _limits(values: Sequence[float], keep: Sequence[float], noise: float) -> tuple[float, float]:
+    """A range that shows all of ``keep`` and the bulk of ``values`` (Tukey's fences, 1.5 spreads).
+
+    One diverged run must not squash the rest; what lies outside is drawn as an arrow at the edge.
+    """
     ordered = sorted(values)
-    if not ordered:
-        return 0.0, 1.0
-    first, third = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
-    reach = max(3.0 * (third - first), 4.0 * noise, 1e-9 * max(abs(ordered[0]), 1.0))
-    low, high = max(ordered[0], first - reach), min(ordered[-1], third + reach)
-    margin = max((high - low) * 0.08, 2.5 * noise) or 0.5
+    ends = [*keep]
+    if ordered:
+        first, third = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
+        reach = max(1.5 * (third - first), 4.0 * noise)
+        ends += [max(ordered[0], first - reach), min(ordered[-1], third + reach)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    margin = max((high - low) * 0.06, 2.5 * noise) or 0.05 * max(abs(high), 1.0)
     return low - margin, high + margin
+
+
+def _scale(
+    axes: Axes,
+    story: Story,
+    values: Mapping[int, float],
+    keep: Sequence[float],
+    theme: Theme,
+) -> None:
+    """The y range, with a strip at the foot for experiments without a value, if there are any."""
+    won = [values[n] for n, _ in _promoted(story) if n in values]
+    low, high = _limits(list(values.values()), [*keep, *won], _noise(story))
+    room = 0.07 * (high - low) if won else 0.0
+    low, high = (low - room, high) if story.direction == "lower" else (low, high + room)
+    foot = low
+    if len(values) < len(story.experiments):
+        low -= (high - low) * FOOT / (1 - FOOT)
+        axes.axhline(foot, color=theme.faint, linewidth=0.8, linestyle=":")
+    axes.set_ylim(low, high)
+    ticks = [t for t in axes.get_yticks() if foot <= t <= high] if values or keep else []
+    axes.set_yticks(ticks)
+
+
+def _promoted(story: Story) -> list[tuple[int, Experiment]]:
+    numbered = enumerate(story.experiments, 1)
+    return [(n, e) for n, e in numbered if e.verdict is Verdict.PROMOTED]
 
 
 def _draw_master(
@@ -219,6 +259,8 @@ def _draw_verdicts(axes: Axes, story: Story, values: Mapping[int, float], theme:
     """
     dense = len(story.experiments) > DENSE
     low, high = axes.get_ylim()
+    if len(values) < len(story.experiments):
+        low += (high - low) * FOOT
     entries: list[Line2D] = []
     for verdict, look in LOOKS.items():
         numbers = [n for n, e in enumerate(story.experiments, 1) if e.verdict is verdict]
@@ -229,10 +271,11 @@ def _draw_verdicts(axes: Axes, story: Story, values: Mapping[int, float], theme:
         _scatter(axes, inside, [values[n] for n in inside], look, dense)
         below = [n for n in valued if values[n] < low]
         above = [n for n in valued if values[n] > high]
-        _scatter(axes, below, [low] * len(below), look, dense, marker="$↓$")
-        _scatter(axes, above, [high] * len(above), look, dense, marker="$↑$")
+        inset = 0.02 * (high - low)
+        _arrows(axes, below, low + inset, look, DOWN)
+        _arrows(axes, above, high - inset, look, UP)
         foot = [n for n in numbers if n not in values]
-        _scatter(axes, foot, [0.03] * len(foot), look, dense, at_foot=True)
+        _scatter(axes, foot, [FOOT / 2] * len(foot), look, dense, at_foot=True)
         entries.append(_entry(look, f"{look.word} ({len(numbers)})"))
     _legend(axes, entries, theme)
 
@@ -244,7 +287,6 @@ def _scatter(
     look: Look,
     dense: bool,
     *,
-    marker: str = "",
     at_foot: bool = False,
 ) -> None:
     if not xs:
@@ -255,7 +297,7 @@ def _scatter(
         ys,
         s=look.size / (2 if dense and look.size < 60 else 1),
         c=look.colour,
-        marker=marker or look.marker,
+        marker=look.marker,
         linewidths=1.3 if look.marker in "x+|" else 0,
         alpha=0.6 if dense and look.marker == "o" else 1.0,
         zorder=6 if look.marker == "^" else 4,
@@ -263,6 +305,22 @@ def _scatter(
         rasterized=dense,
         **where,
     )
+
+
+def _arrows(axes: Axes, xs: Sequence[float], y: float, look: Look, arrow: Outline) -> None:
+    """Marks for what lies beyond the edge."""
+    if xs:
+        axes.scatter(
+            xs,
+            [y] * len(xs),
+            s=60,
+            marker=arrow,
+            facecolors="none",
+            edgecolors=look.colour,
+            linewidths=1.2,
+            zorder=5,
+            clip_on=False,
+        )
 
 
 def _entry(look: Look, label: str) -> Line2D:
@@ -281,26 +339,20 @@ def _entry(look: Look, label: str) -> Line2D:
 def _legend(axes: Axes, entries: Sequence[Line2D | Patch], theme: Theme) -> None:
     if not entries:
         return
-    axes.legend(
+    axes.figure.legend(
         handles=list(entries),
-        loc="upper left",
-        bbox_to_anchor=(0.0, -0.14),
+        loc="outside lower left",
         ncols=min(len(entries), 6),
         frameon=False,
         labelcolor=theme.ink,
         fontsize=9,
         handletextpad=0.4,
-        columnspacing=1.2,
-        borderaxespad=0.0,
+        columnspacing=1.4,
     )
 
 
 def _label_promotions(axes: Axes, story: Story, values: Mapping[int, float], theme: Theme) -> None:
-    promoted = [
-        (n, e)
-        for n, e in enumerate(story.experiments, 1)
-        if e.verdict is Verdict.PROMOTED and n in values
-    ]
+    promoted = [(n, e) for n, e in _promoted(story) if n in values]
     if len(promoted) > LABELLED:
         return
     side = -1 if story.direction == "lower" else 1
@@ -318,18 +370,21 @@ def _label_promotions(axes: Axes, story: Story, values: Mapping[int, float], the
         )
 
 
-def _finish(axes: Axes, title: str, theme: Theme, count: int) -> None:
+def _finish(
+    axes: Axes, title: str, story: Story, values: Mapping[int, float], theme: Theme
+) -> None:
+    count = len(story.experiments)
     axes.set_title(title, loc="left", color=theme.ink, fontsize=11, fontweight="bold")
-    axes.set_xlabel("experiment", color=theme.ink)
+    axes.set_xlabel("experiment (0: the baseline)", color=theme.ink)
     axes.yaxis.label.set_color(theme.ink)
     axes.set_xlim(-0.6, max(count, 1) + 0.9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
-    if count == 0:
-        _say(axes, "no experiment yet", theme)
+    if not values:
+        _say(axes, "no experiment gave a metric" if count else "no experiment yet", theme)
 
 
 def _say(axes: Axes, text: str, theme: Theme) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=theme.ink)
+    axes.text(0.5, 0.92, text, transform=axes.transAxes, ha="center", color=theme.ink)
 
 
 # ---------------------------------------------------------------- the delta of each experiment
@@ -342,8 +397,7 @@ def delta_figure(story: Story, theme: Theme = PRINT) -> Figure:
         sign = -1.0 if story.direction == "lower" else 1.0
         deltas = _deltas(story, sign)
         noise = _noise(story)
-        low, high = _limits([*deltas.values(), 0.0], noise)
-        axes.set_ylim(low, high)
+        _scale(axes, story, deltas, [0.0] if deltas else [], theme)
         band = 2 * math.sqrt(2) * noise
         axes.axhspan(-band, band, color=GREY, alpha=0.28, linewidth=0, zorder=1)
         axes.axhline(0.0, color=theme.ink, linewidth=1.2, zorder=2)
@@ -351,8 +405,8 @@ def delta_figure(story: Story, theme: Theme = PRINT) -> Figure:
         _draw_verdicts(axes, story, deltas, theme)
         better = "below" if sign < 0 else "above"
         axes.set_ylabel(f"Δ {_short(story.metric)} ({better} 0 is better)")
-        title = "Difference from the master of its time; grey: 2 sd of a single pair"
-        _finish(axes, title, theme, len(story.experiments))
+        title = "Difference from the master of its time; grey: ±2 sd of one pair"
+        _finish(axes, title, story, deltas, theme)
         return figure
 
 
@@ -453,6 +507,10 @@ def _lanes(ran: Sequence[LedgerRow]) -> dict[int, int]:
     return lanes
 
 
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def _unit_of(seconds: float) -> tuple[float, str]:
     for size, name, least in ((3600.0, "hours", 7200.0), (60.0, "minutes", 180.0)):
         if seconds > least:
@@ -466,7 +524,8 @@ def _finish_gantt(
     start = min((r.started_at for r in ran), default=0.0)
     span = max((r.started_at + r.duration for r in ran), default=0.0) - start
     busy = sum(r.duration for r in ran) / (span * count) if span > 0 else 0.0
-    title = f"{len(ran)} runs in {count} slots, busy {busy:.0%} of the time" if ran else "Runs"
+    runs, slots = _counted(len(ran), "run"), _counted(count, "slot")
+    title = f"{runs} in {slots}, busy {busy:.0%} of the time" if ran else "Runs"
     axes.set_title(title, loc="left", color=theme.ink, fontsize=11, fontweight="bold")
     axes.set_xlabel(f"{name} since the first run", color=theme.ink)
     axes.set_ylim(count - 0.45, -0.55)

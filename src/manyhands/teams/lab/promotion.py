@@ -12,9 +12,9 @@ from statistics import fmean, stdev
 
 from manyhands.runtime import Run
 from manyhands.teams.lab.gate import CRASHED, GateSettings, decide, interval, next_pairs
-from manyhands.teams.lab.state import Candidate, Lab, Pair
 from manyhands.teams.lab.measure import measure
 from manyhands.teams.lab.records import GateDecision, Master, Phase
+from manyhands.teams.lab.state import Candidate, Lab, Pair
 
 #: How many times a master's own run may fail in one decision before the decision is given up.
 MASTER_RETRIES = 3

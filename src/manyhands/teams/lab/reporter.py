@@ -50,7 +50,7 @@ MARKS: Mapping[Verdict, str] = {
     Verdict.NOT_BETTER: "▽",
     Verdict.INCONCLUSIVE: "?",
     Verdict.CRASHED: "✗",
-    Verdict.TIMED_OUT: "⧗",
+    Verdict.TIMED_OUT: "◷",
     Verdict.REJECTED: "⊘",
     Verdict.STALE: "↺",
 }

@@ -321,14 +321,22 @@ class Repository:
         What an earlier process left at ``path`` is removed first, if it was a worktree of this
         repository; anything else there raises `RepositoryError`.
         """
+        tree = await self.add_worktree(path, commit)
+        try:
+            yield tree
+        finally:
+            await asyncio.shield(self.remove_worktree(tree))
+
+    async def add_worktree(self, path: Path, commit: str) -> Worktree:
+        """The same, to outlive this process: end it with `remove_worktree`."""
         root = path.resolve()
         await self._discard(root)
         root.parent.mkdir(parents=True, exist_ok=True)
         await self.git.ok("worktree", "add", "--detach", "--quiet", str(root), commit)
-        try:
-            yield Worktree(root, root / self.prefix, commit)
-        finally:
-            await asyncio.shield(self._discard(root))
+        return Worktree(root, root / self.prefix, commit)
+
+    async def remove_worktree(self, tree: Worktree) -> None:
+        await self._discard(tree.root)
 
     async def commit_worktree(self, worktree: Worktree, message: str) -> str:
         """What stands in the study's folder of ``worktree``, as a commit on the commit that it was

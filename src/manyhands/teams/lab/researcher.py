@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from typing import Literal
 
 from manyhands.teams.lab.ledger import plain
@@ -25,32 +26,76 @@ _SUGGESTING = re.compile(
     r"^(?:try|use|replace|add|remove|tie|share|initiali[sz]e|normali[sz]e|swap|switch)\b",
     re.IGNORECASE,
 )
-#: What experience with small models says of a setting by its name: pattern, weight, reason.
-_KNOWN: tuple[tuple[str, float, str], ...] = (
-    (r"(^|_)(lr|learning_rate)", 1.0, "the step size decides most in a short training"),
-    (r"optim", 0.9, "adaptive steps gain most when the training is short"),
-    (r"schedule|decay_to|anneal|cooldown", 0.8, "a decaying step size settles the end"),
-    (r"init", 0.75, "the scale of the first weights decides the early progress"),
-    (r"batch", 0.7, "it trades the noise of a step against the number of steps"),
-    (r"width|hidden|d_model|embd|emb_|embed|dim", 0.65, "capacity, if the steps suffice for it"),
-    (r"momentum|beta", 0.6, "averaging over steps, coupled with the step size"),
-    (r"context|block_size|window|seq", 0.55, "how much the prediction may look at"),
-    (r"warmup", 0.5, "it guards large first steps, and costs some of them"),
-    (r"clip", 0.45, "it guards rare large steps, and slows all when too low"),
-    (r"depth|layer", 0.45, "capacity of another kind, harder to train"),
-    (r"activation|nonlin", 0.45, "a cheap swap"),
-    (r"decay|weight_decay|reg", 0.35, "it matters when the data repeat"),
-    (r"dropout", 0.3, "it helps only what overfits"),
+_LISTED = re.compile(
+    r"^(?:untried|to try|worth trying|open|ideas?)\s*:\s*(?P<items>.+)$", re.IGNORECASE
+)
+#: What turns a sentence that names a setting into advice; without it, it is a description.
+_ADVICE = re.compile(
+    r"\b(?:try|tried|should|could|might|worth|help|pay|better|improv|suggest|recommend|promis|gain"
+    r"|use|set|raise|increase|double|lower|reduce|decrease|halve|shrink|widen|deepen)\w*\b",
+    re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
+class Experience:
+    """What is said of settings whose name fits ``pattern``; ``weight`` orders the looks.
+
+    ``way``: which way to look first. ``values``: choices to look at first, the first that exists.
+    """
+
+    pattern: str
+    weight: float
+    reason: str
+    way: Direction = ""
+    values: tuple[str, ...] = ()
+
+
+#: General experience with small models. It orders looks; what counts is decided by measuring.
+EXPERIENCE: tuple[Experience, ...] = (
+    Experience(
+        r"(^|_)(lr|learning_rate)",
+        1.0,
+        "the step size decides most, and is more often too low: too high is noticed",
+        "up",
+    ),
+    Experience(
+        r"optim",
+        0.9,
+        "adaptive steps gain most when the training is short",
+        values=("adamw", "adam"),
+    ),
+    Experience(
+        r"schedule|anneal|cooldown",
+        0.8,
+        "a decaying step size settles the end",
+        values=("cosine", "linear"),
+    ),
+    Experience(r"init", 0.75, "the scale of the first weights decides the early progress"),
+    Experience(r"batch", 0.7, "it trades the noise of a step against the number of steps"),
+    Experience(
+        r"width|hidden|d_model|embd|emb_|embed|dim", 0.65, "capacity, if the steps suffice for it"
+    ),
+    Experience(r"momentum|beta", 0.6, "averaging over steps, coupled with the step size"),
+    Experience(r"activation|nonlin", 0.6, "a cheap swap", values=("gelu", "silu", "swish", "relu")),
+    Experience(r"context|block_size|window|seq", 0.55, "how much the prediction may look at"),
+    Experience(r"warmup", 0.5, "it guards large first steps, and costs some of them"),
+    Experience(r"clip", 0.45, "it guards rare large steps, and slows all when too low"),
+    Experience(r"depth|layer", 0.45, "capacity of another kind, harder to train"),
+    Experience(r"decay|weight_decay|reg", 0.35, "it matters when the data repeat"),
+    Experience(r"dropout", 0.3, "it helps only what overfits"),
+)
+NOTHING_KNOWN = Experience("", 0.1, "not looked at yet")
+
+
+@dataclass(frozen=True, slots=True)
 class Hint:
-    """What an idea's words say of one setting. ``value`` is text as written, '' for none."""
+    """What an idea's words say of one setting, and why. ``value``: text as written, '' for none."""
 
     setting: str
     direction: Direction = ""
     value: str = ""
+    why: str = ""
 
 
 def ideas(
@@ -61,15 +106,14 @@ def ideas(
 ) -> tuple[Idea, ...]:
     """At most ``limit`` ideas, the most promising first, no two about the same thing.
 
-    ``documents`` maps a name to its text. First what documents suggest, then near misses among
-    the notes, then every setting in the order that its name suggests.
+    ``documents`` maps a name to its text. First what documents advise on a setting; then in turn
+    the settings (near misses among the notes, then by name) and what else documents suggest.
     """
+    advice, others = _from_documents(documents, settings)
+    looks = [*_from_notes(notes, settings), *_from_names(settings)]
+    turns = chain.from_iterable(zip_longest(looks, others))
     found: dict[tuple[str, str, str], Idea] = {}
-    for idea in (
-        *_from_documents(documents, settings),
-        *_from_notes(notes, settings),
-        *_from_names(settings),
-    ):
+    for idea in (*advice, *(idea for idea in turns if idea)):
         hint = read_hint(idea, settings)
         key = (hint.setting, hint.direction, hint.value) if hint else ("", "", idea.title.lower())
         vague = hint is not None and not hint.direction and not hint.value
@@ -83,7 +127,8 @@ def read_hint(idea: Idea, settings: Mapping[str, Setting]) -> Hint | None:
 
     The title is read first; only if it names no setting, the rationale.
     """
-    return _hint(idea.title, settings) or _hint(idea.rationale, settings)
+    hint = _hint(idea.title, settings) or _hint(idea.rationale, settings)
+    return replace(hint, why=plain(idea.rationale, 200)) if hint else None
 
 
 def _hint(text: str, settings: Mapping[str, Setting]) -> Hint | None:
@@ -129,16 +174,24 @@ def _named(name: str) -> re.Pattern[str]:
 
 def _from_documents(
     documents: Mapping[str, str], settings: Mapping[str, Setting]
-) -> Iterator[Idea]:
-    for source in sorted(documents):
-        for sentence in _sentences(documents[source]):
+) -> tuple[list[Idea], list[Idea]]:
+    """Advice on settings, and suggestions that name none."""
+    advice: list[Idea] = []
+    others: list[Idea] = []
+    for name in sorted(documents):
+        source = plain(name, 120)
+        for sentence in _sentences(documents[name]):
+            why = plain(sentence, 400)
             hint = _hint(sentence, settings)
-            if hint is None and _SUGGESTING.match(sentence):
-                yield Idea(
-                    title=plain(sentence, 120), rationale=plain(sentence, 400), source=source
-                )
-            elif hint is not None and (hint.direction or hint.value):
-                yield Idea(title=_title(hint), rationale=plain(sentence, 400), source=source)
+            listed = _LISTED.match(sentence)
+            if listed:
+                items = re.split(r"[,;]\s+", listed["items"].rstrip("."))
+                others += [Idea(title=plain(i, 120), rationale=why, source=source) for i in items]
+            elif hint is None and _SUGGESTING.match(sentence):
+                others.append(Idea(title=plain(sentence, 120), rationale=why, source=source))
+            elif hint and (hint.value or hint.direction) and _ADVICE.search(sentence):
+                advice.append(Idea(title=_title(hint), rationale=why, source=source))
+    return advice, others
 
 
 def _sentences(text: str) -> Iterator[str]:
@@ -167,11 +220,17 @@ def _from_notes(notes: Sequence[Note], settings: Mapping[str, Setting]) -> Itera
 
 
 def _from_names(settings: Mapping[str, Setting]) -> Iterator[Idea]:
-    weighed = [(*_experience(name), name) for name in settings]
-    for _, reason, name in sorted(weighed, key=lambda item: (-item[0], item[2])):
-        yield Idea(title=f"Look at {name}", rationale=reason, source="the setting's name")
+    known = {name: experience_with(name) for name in settings if settings[name].searched}
+    for name in sorted(known, key=lambda n: (-known[n].weight, n)):
+        setting, said = settings[name], known[name]
+        there = {str(c).lower(): str(c) for c in setting.choices if c != setting.value}
+        values = [there[v] for v in said.values if v in there]
+        current = str(setting.value).lower() in said.values
+        hint = Hint(name, said.way, values[0] if values and not current else "")
+        yield Idea(title=_title(hint), rationale=said.reason, source="the setting's name")
 
 
-def _experience(name: str) -> tuple[float, str]:
-    known = [(w, why) for pattern, w, why in _KNOWN if re.search(pattern, name.lower())]
-    return max(known, default=(0.1, "not looked at yet"))
+def experience_with(name: str) -> Experience:
+    """What is generally known of a setting with this name."""
+    known = [e for e in EXPERIENCE if re.search(e.pattern, name.lower())]
+    return max(known, key=lambda e: e.weight, default=NOTHING_KNOWN)

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -255,17 +256,25 @@ class Lab:
     def room(self) -> int:
         """How many experiments this round may screen: two waves, leaving enough for a first look
         at what waits already."""
+        if self.since_promotion >= self.study.config.budget.plateau:
+            return 0
         spare = self.runs_left - 2 * self.gate.first
         screens = spare // self.study.config.promotion.screen_seeds
         return min(2 * self.slots.count, screens, self.experiments_left)
 
-    def take_promising(self) -> list[Candidate]:
+    def take_promising(self, *, only_clear: bool) -> list[Candidate]:
         """The best by screening: one at a time on few slots, so that a winner's master is what the
-        next is measured against; side by side where slots would stand idle."""
+        next is measured against; side by side where slots would stand idle.
+
+        ``only_clear``: leave those waiting whose screening shows less than the noise. To confirm
+        one costs as much as to screen a dozen new ideas, so that is for when ideas run out.
+        """
         if self.runs_left < 2 * self.gate.first:
             return []
         self.promising.sort(key=lambda c: (-(c.screen_gain or 0.0), c.id))
-        count = max(1, self.slots.count // 4)
+        bar = self.master.noise_sd if only_clear else -float("inf")
+        clear = sum((c.screen_gain or 0.0) >= bar for c in self.promising)
+        count = min(max(1, self.slots.count // 4), clear)
         taken, self.promising = self.promising[:count], self.promising[count:]
         return taken
 
@@ -299,4 +308,19 @@ class Lab:
             documents=self.documents,
             steers=tuple(self.steers),
             attempts=frozenset(self.attempts),
+            repository=self.repository,
         )
+
+    def manifest(self) -> dict[str, Any]:
+        """What a reader needs to know of how this study runs."""
+        isolation = self.jobs.isolation
+        return {
+            "study": self.study.name,
+            "dir": str(self.study.dir),
+            "base": self.base,
+            "campaign": self.campaign,
+            "slots": self.slots.count,
+            "fillers": self.cast.names,
+            "environment": self.environment,
+            "isolation": {"level": isolation.level, "notes": list(isolation.notes)},
+        }

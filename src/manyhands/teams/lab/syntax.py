@@ -19,12 +19,17 @@ from manyhands.teams.lab.literals import bindings, literal_value
 T = TypeVar("T", bound=Hashable)
 #: Above this many pairs of statements an alignment of them may be rough.
 _PAIRS = 4_000_000
+#: Signs of a file. What is longer is data, or written to keep a reader busy.
+LARGEST = 2**19
 #: Bits of an integer literal. Python refuses to print what is much longer.
 _LONGEST = 4096
 
 
 def parse(text: str) -> ast.Module:
-    """The syntax tree of ``text``. Raises SyntaxError for whatever Python cannot read."""
+    """The syntax tree of ``text``. Raises SyntaxError for whatever cannot be read, or is too long
+    to be read."""
+    if len(text) > LARGEST:
+        raise SyntaxError(f"{len(text)} signs, more than {LARGEST}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

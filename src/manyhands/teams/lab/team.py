@@ -18,10 +18,10 @@ from manyhands.teams.lab.experiment import (
     settle_unfinished,
     work,
 )
-from manyhands.teams.lab.state import Candidate, Lab, Order
 from manyhands.teams.lab.opening import measure_baseline, open_lab
 from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
 from manyhands.teams.lab.records import Verdict
+from manyhands.teams.lab.state import Candidate, Lab, Order
 from manyhands.teams.lab.study import load_study
 
 
@@ -36,7 +36,7 @@ async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome
             state.steers += await round.steers("steers")
             candidates = await plan(round, state)
             await explore(round, state, candidates)
-            tested = await promotions(round, state)
+            tested = await promotions(round, state, only_clear=bool(candidates))
             await progress(round, state)
         if not candidates and not tested:
             reason = "nothing is left to try"
@@ -51,8 +51,8 @@ async def over(run: Run, lab: Lab, turn: int) -> str:
     if await run.stopping(f"stop-{turn}"):
         return "stopped by a person"
     if lab.runs_left < lab.least_runs:
-        left = f", and {lab.runs_left} left are too few to confirm anything" * (lab.runs_left > 0)
-        return f"{lab.runs} runs are used{left}"
+        left = f"; the {lab.runs_left} left cannot confirm anything" * (lab.runs_left > 0)
+        return f"{lab.runs} runs used{left}"
     if lab.experiments_left <= 0 and not lab.promising:
         return f"the budget of {lab.experiments} experiments is used"
     if lab.since_promotion >= budget.plateau and not lab.promising:
@@ -87,13 +87,13 @@ async def explore(run: Run, lab: Lab, candidates: list[Candidate]) -> None:
         await place(run, lab, candidate)
 
 
-async def promotions(run: Run, lab: Lab) -> int:
+async def promotions(run: Run, lab: Lab, *, only_clear: bool) -> int:
     """Test the most promising candidates against the master; returns how many were tested.
 
     Winners are promoted best first. Each later one finds that its parent is no longer the master:
     it waits for the next round, is rebased there and measured again.
     """
-    ready = [c for c in lab.take_promising() if await rebase(run, lab, c)]
+    ready = [c for c in lab.take_promising(only_clear=only_clear) if await rebase(run, lab, c)]
     quota = lab.runs_left // max(1, len(ready))
     tested = await run.map(
         "gate",

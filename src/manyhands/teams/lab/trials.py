@@ -78,6 +78,11 @@ class Board:
             return False
         return not any(name == axis.name and axis.same(value, old) for name, old in self.taken)
 
+    def knows(self, name: str) -> bool:
+        """Whether this setting was tried, or is about to be."""
+        tried = any(point.axis.name == name for point in self.points)
+        return tried or any(taken == name for taken, _ in self.taken)
+
     def take(self, axis: Axis, value: Literalish) -> None:
         self.taken.append((axis.name, value))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhands.errors import RunNotFound
-from manyhands.runtime import Event, Runtime, RunInfo, Type
+from manyhands.runtime import Event, RunInfo, Runtime, Type
 from manyhands.teams.lab.records import (
     Experiment,
     Hypothesis,
