@@ -24,7 +24,7 @@ OURS = ("import manyhands", "import manyhands.runtime", "manyhands --help")
 
 
 def rows(options: Options) -> list[Row]:
-    rounds = options.pick(15, 5)
+    rounds = options.pick(9, 3)
     say(f"import: fresh processes, {rounds} rounds")
     for name in PROGRAMS:
         _run(name)  # Bytecode is written, files are in the page cache.

@@ -120,7 +120,7 @@ async def test_commands_that_come_together_all_take_effect(fast_path: Path) -> N
         handle = await runtime.start(TURNS, 500, run_id="r")
         send = [runtime.command("r", "steer", message=str(i)) for i in range(20)]
         await asyncio.gather(*send, runtime.command("r", "stop"))
-        *heard, last = await handle.result()
+        *_, last = await handle.result()
         assert last == "wrapped up"
         assert len(runtime.view("r").commands) == 21
 
@@ -263,12 +263,14 @@ async def test_a_stop_wakes_a_sleeper_and_ends_a_wait(fast_path: Path) -> None:
 
 async def test_a_killed_run_can_be_resumed(fast_path: Path) -> None:
     async with Runtime.open(fast_path, workflows=[TURNS]) as runtime:
-        handle = await runtime.start(TURNS, 30, run_id="r")
+        handle = await runtime.start(TURNS, 1000, run_id="r")
         await from_elsewhere(fast_path, "kill")
         with pytest.raises(RunKilled, match="manyhands resume r"):
             await handle.result()
         assert runtime.view("r").status is Status.KILLED
-        assert await (await runtime.resume("r")).result() == []
+        handle = await runtime.resume("r")
+        await runtime.command("r", "stop")
+        assert await handle.result() == ["wrapped up"]
 
 
 async def test_a_kill_gets_through_task_groups_and_maps(fast_path: Path) -> None:

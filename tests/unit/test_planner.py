@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -14,6 +12,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from manyhands.teams.lab.axes import axis_of, read_value
+from manyhands.teams.lab.looks import mixed
 from manyhands.teams.lab.memory import fingerprint
 from manyhands.teams.lab.planner import FILLER, TpePlanner
 from manyhands.teams.lab.records import (
@@ -96,12 +95,8 @@ def test_a_proposal_is_a_pure_function_of_its_inputs() -> None:
     assert once != propose(6, 3, history=history, seed=2)
 
 
-def test_it_is_the_same_in_another_process() -> None:
-    code = "from manyhands.teams.lab.looks import mixed\nprint(mixed(1, 'a', 2.5))"
-    from manyhands.teams.lab.looks import mixed  # noqa: PLC0415 - beside the code under test
-
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(found.stdout) == mixed(1, "a", 2.5)
+def test_seeds_are_the_same_in_every_process() -> None:
+    assert mixed(1, "a", 2.5) == 808200862
 
 
 def test_each_hypothesis_is_one_new_value_on_the_master() -> None:
@@ -162,6 +157,15 @@ def test_an_exhausted_space_gives_fewer_and_an_empty_one_none() -> None:
     assert propose(5, settings=tiny, history=[tried("e1", "TIE", True, -0.1)]) == ()
     assert propose(5, settings={"SEED": SPACE["SEED"]}) == ()
     assert propose(0) == ()
+
+
+def test_a_choice_that_lost_is_looked_at_again_on_a_new_master() -> None:
+    history = [tried("e0001", "TIE", True, -0.5), tried("e0002", "DECAY", 0.02, -0.5)]
+    space = {name: SPACE[name] for name in ("TIE", "DECAY")}
+    master = MASTER.model_copy(update={"commit": "m1"})
+    found = propose(20, 3, settings=space, master=master, history=history)
+    assert ("TIE", True) in {(h.setting, h.value) for h in found}
+    assert ("DECAY", 0.02) not in {(h.setting, h.value) for h in found}
 
 
 def test_after_a_promotion_the_same_step_is_taken_again() -> None:

@@ -17,7 +17,11 @@ from manyhands.errors import ToolError
 
 def encode(value: Any) -> bytes:
     """JSON as UTF-8; what UTF-8 cannot hold (half a surrogate pair) is replaced."""
-    return clean(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return clean(text).encode()
 
 
 def clean(text: str) -> str:
@@ -61,7 +65,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 def delimit(label: str, text: str, salt: str) -> str:
     """``text`` as data between marks that it cannot forge: their hash depends on ``salt``."""
-    mark = hashlib.sha256(f"{salt}\n{label}\n{text}".encode()).hexdigest()[:8]
+    mark = hashlib.sha256(clean(f"{salt}\n{label}\n{text}").encode()).hexdigest()[:8]
     return f"<{label} {mark}>\n{text}\n</{label} {mark}>"
 
 

@@ -215,14 +215,17 @@ class Journal:
         db = self._writer
         value: Any = None
         failure: BaseException | None = None
+        working = False
         try:
             self._boundary("before")
             db.execute("BEGIN IMMEDIATE")
+            working = True
             value = item.work(db)
             db.execute("COMMIT")
         except BaseException as error:
             self._rollback()
-            failure = translate(self.path, error) if isinstance(error, sqlite3.Error) else error
+            ours = isinstance(error, sqlite3.Error) or not working
+            failure = self._failure(error) if ours else error
         with contextlib.suppress(Exception):
             self._boundary("after")
         item.done(failure, value)

@@ -26,7 +26,7 @@ METRIC = "val_bpb"
 _EVALUATE = "evaluate_bpb"
 #: What evaluate.py.txt knows how to hand to it.
 _PARAMETERS = frozenset({"model", "tokenizer", "batch_size", "device"})
-_SEEDING = re.compile(r"(.*\.)?(manual_seed|manual_seed_all|seed)\Z")
+_SEEDING = re.compile(r"(.*\.)?(manual_seed|manual_seed_all|seed|default_rng)\Z")
 _SIMPLE_FORMAT = re.compile(r"0?\d{0,2}[dxs]?\Z")
 _DEFAULT_BATCH = 16
 
@@ -237,8 +237,8 @@ def _inserted(text: str, inserts: Sequence[tuple[Place, str]]) -> str:
 
 
 def constants_of(text: str) -> dict[str, Value]:
-    """The top-level names of ``text`` whose value its syntax tells: numbers, texts, formatted texts,
-    joined paths. ``~`` stays as it is."""
+    """The top-level names of ``text`` whose value its syntax tells: numbers, texts (formatted ones
+    too), joined paths. ``~`` stays as it is."""
     known: dict[str, Value] = {}
     for statement in _tree(text).body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:

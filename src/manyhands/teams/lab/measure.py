@@ -18,7 +18,7 @@ from manyhands.errors import StudyError
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 from manyhands.runtime import Run
 from manyhands.teams.lab.records import Measurement, Phase
-from manyhands.teams.lab.state import Lab
+from manyhands.teams.lab.state import OUTLIVED, Lab
 from manyhands.teams.lab.study import Study
 
 
@@ -56,7 +56,10 @@ async def _train_and_evaluate(
         trained = await lab.jobs.run(_training(lab, key, folder, seed, slot))
         values: dict[str, float | None] = {"metric": None, "holdout": None}
         exit, detail = trained.exit.value, trained.detail or _last_line(trained)
-        if trained.exit is JobExit.OK:
+        if trained.survivors:
+            exit = OUTLIVED
+            detail = f"{trained.survivors} of its processes outlived the run and were ended"
+        elif trained.exit is JobExit.OK:
             values["metric"], detail = await _evaluate(lab, key, folder, seed, slot, "evaluate")
             if values["metric"] is None:
                 exit = "no_metric"
@@ -77,7 +80,7 @@ async def _train_and_evaluate(
         peak_memory_mb=trained.peak_memory_mb,
         slot=slot,
         started_at=started,
-        detail=detail + (f"; {trained.survivors} left-over processes" * bool(trained.survivors)),
+        detail=detail,
         log=log,
     )
 

@@ -1,8 +1,8 @@
 """The memory-keeper: what the team need not learn twice.
 
 Invariant: a note is made from an experiment's verdict alone, and what rules something out says for
-how long. A clear loss or a crash holds for ever; a loss that may be noise, and a near miss, hold
-only under the master that they were measured against.
+how long. A clear loss of a number and a crash hold for ever; a choice that lost, a loss that may be
+noise, and a near miss hold only under the master that they were measured against.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def _note(experiment: Experiment, rows: Sequence[LedgerRow], noise_sd: float) ->
         case Verdict.NOT_BETTER:
             clear = _clearly_worse(experiment, noise_sd)
             text = f"{'worse' if clear else 'not better'}: {_gain(experiment)}"
-            return _make(experiment, "do_not_repeat", text, "" if clear else experiment.parent)
+            ever = clear and not _is_choice(experiment.hypothesis)
+            return _make(experiment, "do_not_repeat", text, "" if ever else experiment.parent)
         case Verdict.CRASHED | Verdict.TIMED_OUT:
             text = f"{experiment.verdict.value.replace('_', ' ')}{_ended(experiment, rows)}"
             return _make(experiment, "do_not_repeat", text)
@@ -125,6 +126,11 @@ def _clearly_worse(experiment: Experiment, noise_sd: float) -> bool:
         return decision.high is not None and decision.high < 0
     screened = finite(experiment.screen_gain)
     return noise_sd > 0 and screened is not None and screened < -CLEAR_LOSS * noise_sd
+
+
+def _is_choice(hypothesis: Hypothesis) -> bool:
+    """An optimiser or a switch that loses now may win beside other settings."""
+    return hypothesis.kind == "setting" and isinstance(hypothesis.value, str | bool)
 
 
 def _gain(experiment: Experiment) -> str:

@@ -36,6 +36,9 @@ from manyhands.teams.lab.study import Study
 #: The folder inside a study that holds what its runs leave behind. It ignores itself in git.
 FOLDER = ".manyhands"
 
+#: How a run ends whose processes went on after it: no metric is taken from it.
+OUTLIVED = "outlived"
+
 
 class Order(Record):
     """What was asked for: the workflow's input. None leaves the study's own setting."""
@@ -153,8 +156,8 @@ class Candidate:
 
     def fail(self, run: Measurement) -> None:
         """End with what a run without a metric calls for."""
-        late = run.exit == JobExit.TIMED_OUT
-        self.end(Verdict.TIMED_OUT if late else Verdict.CRASHED, run.exit, run.detail)
+        verdicts = {JobExit.TIMED_OUT.value: Verdict.TIMED_OUT, OUTLIVED: Verdict.REJECTED}
+        self.end(verdicts.get(run.exit, Verdict.CRASHED), run.exit, run.detail)
 
     def on(self, master: str) -> Candidate:
         """The same experiment, its hypothesis now about another master."""

@@ -88,8 +88,13 @@ class Board:
 
 
 def _settled(point: Point, unit: float) -> bool:
-    """Tried on this master, or so bad on an earlier one that it need not be tried again."""
-    return point.fresh or point.gain is None or point.gain < -unit
+    """Tried on this master, or so bad on an earlier one that it need not be tried again.
+
+    A choice (an optimiser, a schedule) may well win beside other settings, and has no neighbours
+    through which to come back: an earlier master's loss does not settle it.
+    """
+    lost = point.gain is not None and point.gain < -unit and not point.axis.options
+    return point.fresh or point.gain is None or lost
 
 
 def _unit(master: Master, points: Sequence[Point]) -> float:
