@@ -173,7 +173,9 @@ def load(folder: Path) -> GPT:
     for name in (WEIGHTS, CONFIG):
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise Refused(f"there is no file {name} in the artifact; train.py writes it with save()")
+            raise Refused(
+                f"there is no file {name} in the artifact; train.py writes it with save()"
+            )
     model = GPT(_read_config(folder / CONFIG))
     weights = _read_weights(folder / WEIGHTS, model.state_dict())
     model.load_state_dict(weights)

@@ -13,10 +13,9 @@ import math
 from contextlib import nullcontext
 from pathlib import Path
 
+import model
 import torch
 from torch import nn
-
-import model
 
 # --- settings -------------------------------------------------------------------------------------
 

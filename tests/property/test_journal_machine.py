@@ -5,6 +5,7 @@ file and the result of the workflow agree."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from manyhands.errors import InDoubt, RunEnded, StepFailed
 from manyhands.runtime import (
     Effect,
     Run,
+    RunHandle,
     RunState,
     Runtime,
     Workflow,
@@ -103,26 +105,17 @@ class Journals(RuleBasedStateMachine):
             if crash:
                 await self.hanging.wait()
             else:
-                try:
-                    await handle.result()
-                except RunEnded:
-                    pass
-                except InDoubt as doubt:
-                    await runtime.resolve(self.run_id, doubt.key, "result", self.verbs[-1][1])
-                    await (await self.settled(runtime))
+                await self.end(runtime, handle)
         self.hang = None
         await self.look()
 
-    async def settled(self, runtime: Runtime) -> Any:
-        handle = await runtime.resume(self.run_id)
-
-        async def end() -> None:
-            try:
+    async def end(self, runtime: Runtime, handle: RunHandle) -> None:
+        try:
+            with contextlib.suppress(RunEnded):
                 await handle.result()
-            except RunEnded:
-                pass
-
-        return end()
+        except InDoubt as doubt:
+            await runtime.resolve(self.run_id, doubt.key, "result", self.verbs[-1][1])
+            await self.end(runtime, await runtime.resume(self.run_id))
 
     async def look(self) -> None:
         async with Runtime.open(self.path) as runtime:

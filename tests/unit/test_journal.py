@@ -60,7 +60,7 @@ def append(
 
     event = Event(seq, epoch, 1, "test:x", f"k{seq}", {"n": seq})
     prepared = journal.prepare(run_id, event)
-    journal.append(run_id, epoch, prepared, durable=durable, done=done)
+    journal.append(run_id, epoch, [prepared], durable=durable, done=done)
     return future
 
 
@@ -239,7 +239,7 @@ def test_an_event_of_a_newer_schema_is_refused(fast_path: Path) -> None:
         journal = Journal(fast_path)
         await run_row(journal)
         event = Event(1, 1, 0, "run.levitated", "", {})
-        journal.append("r", 1, journal.prepare("r", event))
+        journal.append("r", 1, [journal.prepare("r", event)])
         journal.close()
 
     asyncio.run(write())

@@ -58,6 +58,7 @@ def run(
 
     `manyhands lab run . --model http://localhost:8000/v1#qwen3 --role planner=algorithm`
     """
+    from manyhands.teams.lab.opening import check_clean  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
 
@@ -74,6 +75,7 @@ def run(
     budget = Budget(tokens=tokens, usd=usd)
 
     async def work() -> None:
+        await check_clean(loaded)
         async with runtime_of(journal) as runtime:
             _mention_unfinished(runtime, loaded.dir)
             workflow = lab_workflow(load_config(Path.cwd()))
@@ -142,11 +144,11 @@ def _print_outcome(runtime: Runtime, run_id: str, outcome: dict[str, Any]) -> No
     _experiments_table(view)
     out.print()
     out.print(outcome["headline"], markup=False)
-    for name in ("ledger", "plots", "report", "branch"):
-        found = outcome.get(name)
-        for one in found if isinstance(found, list) else [found]:
-            if one:
-                out.print(f"  {name:<7} {one}", markup=False, soft_wrap=True)
+    shown = [("ledger", outcome["ledger"]), *(("plot", p) for p in outcome["plots"])]
+    shown += [("report", outcome["report"]), ("branch", outcome["branch"])]
+    for name, where in shown:
+        if where:
+            out.print(f"  {name:<7} {where}", markup=False, soft_wrap=True)
     out.print(f"→ {outcome['next']}", markup=False, soft_wrap=True)
 
 
@@ -175,6 +177,60 @@ def _experiments_table(view: Any) -> None:
 
 def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The repository, or a folder in one.")],
+    edit: Annotated[
+        list[str] | None, typer.Option("--edit", help="A file that may be edited. Repeatable.")
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="The training command.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric's name.")] = None,
+    direction: Annotated[str | None, typer.Option(help="lower or higher is better.")] = None,
+    evaluate: Annotated[str | None, typer.Option(help="The evaluator command.")] = None,
+    runs: Annotated[int | None, typer.Option(help="Training runs in all.", min=1)] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what fits.")] = False,
+    patch: Annotated[
+        bool, typer.Option("--patch", help="Also apply the patch to the training script.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a study for an existing repository. Asks, or takes flags; autoresearch is recognised.
+
+    Examples:
+
+    `manyhands lab init .`
+
+    `manyhands lab init ~/autoresearch --yes --patch`
+    """
+    from manyhands.teams.lab.scaffold import (  # noqa: PLC0415 - optional extra
+        answer,
+        inspect_repository,
+        write_study,
+    )
+
+    proposal = inspect_repository(
+        folder,
+        edit=tuple(edit) if edit else None,
+        train=train,
+        metric=metric,
+        direction=direction,
+        evaluate=evaluate,
+        runs=runs,
+    )
+    out.print(f"{folder}: {proposal.kind} repository", markup=False)
+    if not yes:
+        proposal = answer(proposal, lambda question, default: typer.prompt(question, default))
+    if proposal.patch and not patch:
+        out.print("training does not leave its model behind yet; this patch makes it do so:")
+        out.print(proposal.patch, markup=False)
+        patch = not yes and typer.confirm("Apply it?", default=False)
+    for path in write_study(folder, proposal, force=force, patch=patch):
+        out.print(f"wrote {path}", markup=False, soft_wrap=True)
+    for thing in proposal.open:
+        out.print(f"still to do: {thing}", markup=False)
+    out.print(f"→ commit, then: manyhands lab run {folder}", markup=False)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """One run held by this process: its state, its appends, the commands that reach it.
 
 Invariant: the state is the fold of exactly the events that this object has appended or read; an
-event enters the state and the writer's queue in the same breath, in order. A command takes effect
+event enters the state and what is to be written in the same breath, in order. A command takes effect
 in that breath too, so two that arrive together cannot hide each other.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from manyhands.errors import DuplicateKey, JournalError, ReplayMismatch, WorkflowError
@@ -19,7 +19,7 @@ from manyhands.runtime.clock import Clock
 from manyhands.runtime.codec import decode
 from manyhands.runtime.events import Event, Type
 from manyhands.runtime.fold import CommandState, RunState
-from manyhands.runtime.journal import Journal
+from manyhands.runtime.journal import Journal, Prepared
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +56,7 @@ class Execution:
     clock: Clock
     loop: asyncio.AbstractEventLoop
     on_append: Callable[[], None]
+    unsent: list[Prepared] = field(default_factory=list[Prepared])
     claimed: dict[str, str] = field(default_factory=dict[str, str])
     within: set[str] = field(default_factory=set[str])
     running: dict[str, Running] = field(default_factory=dict[str, Running])
@@ -77,25 +78,32 @@ class Execution:
 
     # ---------------------------------------------------------------- appending
 
-    def post(
-        self,
-        type: str,
-        key: str,
-        data: dict[str, Any],
-        value: str | None = None,
-        *,
-        durable: bool = False,
-        done: Callable[[JournalError | None], None] | None = None,
-    ) -> Event:
+    def post(self, type: str, key: str, data: dict[str, Any], value: str | None = None) -> Event:
         """Append without waiting: for what the next awaited append makes durable anyway.
 
+        It is written together with that one, or at the loop's next turn if there is none by then.
         One that fails poisons its epoch: the next awaited one raises the error.
         """
         event = Event(self.state.seq + 1, self.epoch, self.clock.time(), type, key, data, value)
         prepared = self.journal.prepare(self.run_id, event)  # may raise: before anything changes
+        blob = prepared[1]
+        if blob is not None:  # the state keeps what a reader of the file would: the reference
+            event = replace(event, value=None, ref=blob[0])
         self.state.apply(event)
-        self.journal.append(self.run_id, self.epoch, prepared, durable=durable, done=done)
+        self.unsent.append(prepared)
+        if len(self.unsent) == 1:
+            self.loop.call_soon(self.flush)
         return event
+
+    def flush(
+        self,
+        durable: bool = False,
+        done: Callable[[JournalError | None], None] | None = None,
+    ) -> None:
+        """Hand what was posted to the writer."""
+        if self.unsent:
+            events, self.unsent = self.unsent, []
+            self.journal.append(self.run_id, self.epoch, events, durable=durable, done=done)
 
     async def append(
         self,
@@ -108,7 +116,8 @@ class Execution:
     ) -> Event:
         """Append and wait for the commit. Raises `StaleEpoch`, `JournalFull`, `NotSerializable`."""
         committed, done = self._commit()
-        event = self.post(type, key, data, value, durable=durable, done=done)
+        event = self.post(type, key, data, value)
+        self.flush(durable, done)
         await committed
         self.on_append()
         return event
@@ -241,7 +250,8 @@ class Execution:
             "decided_on": decided_on,
         }
         committed, done = self._commit()
-        self.post(Type.COMMAND, "", data, done=done)
+        self.post(Type.COMMAND, "", data)
+        self.flush(done=done)
         self._take_effect(self.state.commands[-1])
         await committed
         self.on_append()

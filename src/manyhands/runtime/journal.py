@@ -39,6 +39,9 @@ T = TypeVar("T")
 #: At most so many appends in one commit.
 _BATCH = 512
 
+#: An event as a row, and the blob that holds its value where that is large.
+Prepared = tuple[Row, tuple[str, bytes] | None]
+
 #: ``on_boundary(moment, count)``: ``before`` or ``after`` the journal's ``count``-th commit.
 Boundary = Callable[[str, int], None]
 
@@ -47,8 +50,7 @@ Boundary = Callable[[str, int], None]
 class _Append:
     run_id: str
     epoch: int
-    row: Row
-    blob: tuple[str, bytes] | None
+    events: list[Prepared]
     durable: bool
     done: Callable[[JournalError | None], None] | None
     error: JournalError | None = None
@@ -81,7 +83,7 @@ class Journal:
 
     # ---------------------------------------------------------------- writing
 
-    def prepare(self, run_id: str, event: Event) -> tuple[Row, tuple[str, bytes] | None]:
+    def prepare(self, run_id: str, event: Event) -> Prepared:
         """``event`` as `append` takes it. Raises `NotSerializable`, or that the journal is shut."""
         self._check_open()
         return row_of(run_id, event)
@@ -90,13 +92,13 @@ class Journal:
         self,
         run_id: str,
         epoch: int,
-        prepared: tuple[Row, tuple[str, bytes] | None],
+        events: list[Prepared],
         *,
         durable: bool = False,
         done: Callable[[JournalError | None], None] | None = None,
     ) -> None:
-        """Queue one event; ``done(error)`` is called on the writer thread after the commit."""
-        self._queue.put(_Append(run_id, epoch, *prepared, durable, done))
+        """Queue events for one commit; ``done(error)`` is called on the writer thread after it."""
+        self._queue.put(_Append(run_id, epoch, events, durable, done))
 
     async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in one transaction on the writer thread."""
@@ -190,10 +192,12 @@ class Journal:
             if owner not in verdicts:
                 verdicts[owner] = self._poisoned(item) or self._fence(db, item)
             item.error = verdicts[owner]
-            if item.error is None:
-                rows.append(item.row)
-                if item.blob is not None:
-                    db.execute(INSERT_BLOB, item.blob)
+            if item.error is not None:
+                continue
+            for row, blob in item.events:
+                rows.append(row)
+                if blob is not None:
+                    db.execute(INSERT_BLOB, blob)
         db.executemany(INSERT_EVENT, rows)
 
     def _poisoned(self, item: _Append) -> JournalError | None:

@@ -324,6 +324,7 @@ class Runtime(Reader):
                 (execution.run_id, execution.epoch),
             )
 
+        execution.flush()
         try:
             await self.journal.call(release)
             self._orphans.discard((execution.run_id, execution.epoch))

@@ -117,9 +117,10 @@ UNDECIDED, PROMOTED, FUTILE, CAPPED = 0, 1, 2, 3
 
 def next_pairs(settings: GateSettings, gains: Sequence[float]) -> int:
     """How many more pairs to run before the next look; 0 when the decision is made."""
-    if decide(settings, gains) is not None:
+    whole, crashed = _until_crash(settings, gains)
+    if crashed or decide_many(settings, whole[None, :]).outcome[0] != UNDECIDED:
         return 0
-    return next(look for look in settings.looks if look > len(gains)) - len(gains)
+    return next(look for look in settings.looks if look > len(whole)) - len(whole)
 
 
 def decide(settings: GateSettings, gains: Sequence[float]) -> GateDecision | None:
@@ -128,21 +129,28 @@ def decide(settings: GateSettings, gains: Sequence[float]) -> GateDecision | Non
     ``gains``: one per pair in units of the metric, positive when the candidate is better;
     `CRASHED` where the candidate's run gave no metric. A pair whose *master* run failed is no
     pair: measure it again (NaN raises ValueError). Gains after the deciding look are ignored, so
-    pairs may run ahead.
+    pairs may run ahead. In the decision ``gain`` is the mean of all pairs, ``low`` and ``high``
+    are `interval`.
     """
-    values = np.asarray(gains, dtype=np.float64)
+    whole, crashed = _until_crash(settings, gains)
+    trials = decide_many(settings, whole[None, :])
+    if trials.outcome[0] != UNDECIDED:
+        return _decision(settings, whole[: trials.pairs[0]], trials)
+    return _crash(settings, whole) if crashed else None
+
+
+def _until_crash(settings: GateSettings, gains: Sequence[float]) -> tuple[Floats, bool]:
+    """The gains before the first crash, and whether there is one within the cap."""
+    values = np.asarray(gains, dtype=np.float64)[: settings.max_pairs]
     lost = np.flatnonzero(~np.isfinite(values))
-    if lost.size and values[lost[0]] != CRASHED:
+    if not lost.size:
+        return values, False
+    if values[lost[0]] != CRASHED:
         raise ValueError(
             f"the gain of pair {lost[0] + 1} is {values[lost[0]]}: "
             "measure the master's run of that pair again, or pass CRASHED for the candidate's"
         )
-    whole = values[: lost[0]] if lost.size else values
-    whole = whole[: settings.max_pairs]
-    trials = decide_many(settings, whole[None, :])
-    if trials.outcome[0] != UNDECIDED:
-        return _decision(settings, whole[: trials.pairs[0]], trials)
-    return _crash(settings, whole) if lost.size else None
+    return values[: lost[0]], True
 
 
 def decide_many(settings: GateSettings, gains: Floats) -> Trials:
@@ -191,10 +199,8 @@ def estimate_noise(values: Sequence[float]) -> float:
 
 
 def _sequential(settings: GateSettings, gains: Floats, *, futility: bool) -> Trials:
-    """Walks the looks. ``dead`` marks, per decision, the flips that earlier looks rejected."""
+    """Walks the looks. ``dead`` marks, per live decision, the flips that earlier looks rejected."""
     count, pairs = len(gains), int(gains.shape[1])
-    flips = _flips(settings.max_pairs)
-    dead: Bools = np.zeros((count, len(flips)), dtype=np.bool_)
     ends = Trials(
         outcome=np.zeros(count, dtype=np.int64),
         pairs=np.full(count, pairs, dtype=np.int64),
@@ -202,10 +208,13 @@ def _sequential(settings: GateSettings, gains: Floats, *, futility: bool) -> Tri
         p_value=np.ones(count),
     )
     live: Ints = np.arange(count)
+    dead: Bools = np.zeros((count, 1), dtype=np.bool_)
     for nth, look in enumerate((n for n in settings.looks if n <= pairs), start=1):
         scores = _scores(gains[live, :look])
-        rejected, p_value = _look(settings, scores, flips, dead[live])
-        dead[live] |= rejected
+        sums = _sums(scores, settings.max_pairs)
+        # The flips of further pairs are further bits: what was dead is so whatever they are.
+        dead = np.tile(dead, (1, sums.shape[1] // dead.shape[1]))
+        rejected, p_value = _look(settings, scores, sums, dead)
         outcome = np.where(rejected[:, 0], PROMOTED, UNDECIDED)
         if look == settings.max_pairs:
             outcome[outcome == UNDECIDED] = CAPPED
@@ -216,28 +225,42 @@ def _sequential(settings: GateSettings, gains: Floats, *, futility: bool) -> Tri
         ends.pairs[live[done]] = look
         ends.looks[live] = nth
         ends.p_value[live] = p_value
-        live = live[~done]
+        live, dead = live[~done], (dead | rejected)[~done]
         if not live.size:
             break
     return ends
 
 
 def _look(
-    settings: GateSettings, scores: Floats, flips: Floats, dead: Bools
+    settings: GateSettings, scores: Floats, sums: Floats, dead: Bools
 ) -> tuple[Bools, Floats]:
     """Which flips this look rejects, and the p-value of the observed arrangement (flip 0).
 
     The p-value orders outcomes by the look they ended at, then by their sum (stage-wise ordering):
     it is at most what was spent exactly when the observed arrangement is rejected.
     """
-    look = scores.shape[1]
-    slack = 1e-9 * np.abs(scores).sum(axis=1)  # equal sums differ by rounding
-    sums = scores @ flips[:, :look].T
+    slack: Floats = 1e-9 * np.abs(scores).sum(axis=1)  # equal sums differ by rounding
     observed = sums[:, 0] - slack
     sums[dead] = -np.inf
-    gone = dead.sum(axis=1)
-    p_value = (gone + (sums >= observed[:, None]).sum(axis=1)) / len(flips)
-    return _largest(sums, _allowance(settings, look) - gone, slack), p_value
+    gone: Ints = dead.sum(axis=1)
+    p_value: Floats = (gone + (sums >= observed[:, None]).sum(axis=1)) / sums.shape[1]
+    allowance = math.floor(_spent(settings, scores.shape[1]) * sums.shape[1] + 1e-9)
+    return _largest(sums, allowance - gone, slack), p_value
+
+
+def _sums(scores: Floats, max_pairs: int) -> Floats:
+    """The sum of each row under each flip (decisions × flips); column 0 flips nothing.
+
+    Plain additions: the product with a matrix of flips would run threads that fight over cores.
+    """
+    free = min(max_pairs, _FLIP_BITS)
+    sums = np.zeros((len(scores), 1))
+    for pair in range(min(scores.shape[1], free)):
+        score = scores[:, pair : pair + 1]
+        sums = np.concatenate([sums + score, sums - score], axis=1)
+    for pair in range(free, scores.shape[1]):
+        sums += scores[:, pair : pair + 1] * _further_flips(max_pairs)[pair - free]
+    return sums
 
 
 def _largest(sums: Floats, allowance: Ints, slack: Floats) -> Bools:
@@ -255,22 +278,21 @@ def _largest(sums: Floats, allowance: Ints, slack: Floats) -> Bools:
     return sums >= bar[:, None]
 
 
-def _allowance(settings: GateSettings, look: int) -> int:
-    """How many flips may be rejected up to and including ``look``."""
+def _spent(settings: GateSettings, look: int) -> float:
+    """The error that may be spent up to and including ``look``."""
     total, first = _SPENT * settings.alpha, settings.first
     if look < first:
-        return 0
-    spent = total
-    if look < settings.max_pairs:
-        share = (look - first) / (settings.max_pairs - first)
-        spent = 2.0**-first + (total - 2.0**-first) * share**_SPENDING_POWER
-    return math.floor(spent * len(_flips(settings.max_pairs)) + 1e-9)
+        return 0.0
+    if look == settings.max_pairs:
+        return total
+    share = (look - first) / (settings.max_pairs - first)
+    return 2.0**-first + (total - 2.0**-first) * share**_SPENDING_POWER
 
 
 def _futile(settings: GateSettings, scores: Floats) -> Bools:
     """Non-binding: the error above is counted as if nobody ever stopped here."""
-    stretched = scores.shape[1] * _FUTILE_AT[-1] / settings.max_pairs
-    bar = float(np.interp(stretched, _FUTILE_AT, _FUTILE_BELOW))
+    pairs = float(scores.shape[1]) * _FUTILE_AT[-1] / settings.max_pairs
+    bar = float(np.interp(pairs, _FUTILE_AT, _FUTILE_BELOW))
     size: Floats = np.sqrt((scores**2).sum(axis=1))
     return scores.sum(axis=1) < np.where(size > 0, bar * size, np.inf)
 
@@ -282,20 +304,18 @@ def _scores(gains: Floats) -> Floats:
 
 
 @lru_cache(maxsize=16)
-def _flips(pairs: int) -> Floats:
-    """Sign flips (flips × pairs, ±1) that form a group; row 0 flips nothing.
+def _further_flips(max_pairs: int) -> Floats:
+    """Signs of the pairs after the twelfth (pairs × flips, ±1). With the first twelve, a group.
 
-    All of them up to 12 pairs. Beyond, the first 12 pairs still see all, and each further pair
-    flips as the product of some of them, chosen greedily so that any 7 (to 24 pairs, where that is
-    the extended Golay code), 5 (to 39) or 3 pairs flip independently.
+    The first 12 pairs see all flips. Each further pair flips as the product of some of them,
+    chosen greedily so that any 7 pairs (to 24, where that is the extended Golay code), any 5 (to
+    39) or any 3 flip independently.
     """
-    bits = min(pairs, _FLIP_BITS)
-    columns = next(
-        found for found in (_columns(pairs, bits, s) for s in (7, 5, 3)) if len(found) == pairs
-    )
-    members: Ints = np.arange(1 << bits)[:, None] & np.array(columns)[None, :]
+    found = (_columns(max_pairs, _FLIP_BITS, strength) for strength in (7, 5, 3))
+    columns = next(columns for columns in found if len(columns) == max_pairs)
+    members: Ints = np.array(columns[_FLIP_BITS:])[:, None] & np.arange(1 << _FLIP_BITS)
     parity: Ints = members & 0
-    for bit in range(bits):
+    for bit in range(_FLIP_BITS):
         parity ^= (members >> bit) & 1
     return np.where(parity == 1, -1.0, 1.0)
 
@@ -317,7 +337,9 @@ def _columns(pairs: int, bits: int, strength: int) -> list[int]:
 
 
 def _decision(settings: GateSettings, gains: Floats, trials: Trials) -> GateDecision:
-    outcome, low, high = int(trials.outcome[0]), *interval(settings, gains.tolist())
+    outcome, (low, high) = int(trials.outcome[0]), interval(settings, gains.tolist())
+    if outcome == PROMOTED and low is not None:
+        low = max(low, settings.min_gain)  # confirmed beyond min_gain, whatever the search found
     pairs, p_value = len(gains), float(trials.p_value[0])
     beyond = f" beyond {settings.min_gain:g}" if settings.min_gain else ""
     reason = {
@@ -374,8 +396,8 @@ def _lower_bound(settings: GateSettings, gains: Floats) -> float | None:
     if high == low:
         return low
     low -= 1e-6 * (high - low)  # at the minimum itself flipping that pair changes nothing
-    for step in range(4):
-        shifts = np.linspace(low, high, 25)
+    for step in range(3):
+        shifts = np.linspace(low, high, 17)
         trials = _sequential(settings, gains[None, :] - shifts[:, None], futility=False)
         kept = int(np.argmin(trials.outcome == PROMOTED))
         if kept == 0:

@@ -45,8 +45,11 @@ def plain(text: str, limit: int = 0) -> str:
     Newlines, tabs and every character that does not print become spaces, runs of spaces one.
     ``limit`` cuts to so many characters, the last an ellipsis (0: no limit).
     """
-    cut = _ESCAPES.sub("", text)
-    line = " ".join("".join(c if c.isprintable() else " " for c in cut).split())
+    line = text
+    if not text.isprintable():
+        cut = _ESCAPES.sub("", text)
+        line = "".join(c if c.isprintable() else " " for c in cut)
+    line = " ".join(line.split())
     return line if not limit or len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
@@ -251,7 +254,8 @@ def _pad(text: str, size: int, to_right: bool) -> str:
 
 def duration(seconds: float) -> str:
     """``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``: two units at most."""
-    whole = round(max(seconds, 0.0))
+    seconds = max(seconds, 0.0)
+    whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
     for size, unit, smaller, name in (

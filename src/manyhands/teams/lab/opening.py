@@ -55,6 +55,11 @@ async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: 
     return lab
 
 
+async def check_clean(study: Study) -> None:
+    """Raises `RepositoryError` where the study is not what its repository's last commit holds."""
+    await (await Repository.open(study.dir)).check_clean()
+
+
 async def _base(repository: Repository) -> str:
     await repository.check_clean()
     return await repository.head()

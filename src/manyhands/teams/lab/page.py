@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -103,9 +104,15 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["plain"] = plain
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Every value that the template prints passes here: a text nobody cleaned is cleaned."""
+    return block(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def block(text: str) -> str:
@@ -119,7 +126,7 @@ def block(text: str) -> str:
 
 def headline(summary: Summary) -> str:
     """The result in one sentence, with what it rests on."""
-    name, way = summary.metric, f"{summary.direction} is better"
+    name, way = plain(summary.metric), f"{summary.direction} is better"
     if summary.baseline_metric is None:
         return f"No run has given {name} yet."
     start, now = shown_number(summary.baseline_metric), shown_number(summary.best_metric)

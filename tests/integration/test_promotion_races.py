@@ -1,0 +1,40 @@
+"""Two workers that win at once: nothing is overwritten, the second is measured on the first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manyhands.teams.lab.records import Phase, Verdict
+from tests.studies import git, lay_out
+from tests.studies.casts import proposing, run_study
+
+pytestmark = pytest.mark.needs("bubblewrap")
+
+
+async def test_two_that_win_at_once_both_keep_their_wins(tmp_path: Path) -> None:
+    study = lay_out("regression", tmp_path / "study")
+    cast = proposing([("RATE", 0.009), ("STEP_LIMIT", 800)])
+    view = await run_study(tmp_path, study, cast, runs=90, slots=8)
+    first, second = (e for e in view.experiments if e.verdict is Verdict.PROMOTED)
+    assert second.parent == first.candidate
+    assert second.rebased_from
+    against = {
+        r.candidate
+        for r in view.rows
+        if r.experiment == second.id and r.phase is Phase.CONFIRM and r.delta == 0
+    }
+    assert first.candidate in against, "the second was not measured against the first"
+    text = git(study, "show", f"{second.candidate}:train.py")
+    assert "RATE = 0.009" in text
+    assert "STEP_LIMIT = 800" in text
+
+
+async def test_a_change_that_the_new_master_has_already_is_stale(tmp_path: Path) -> None:
+    study = lay_out("regression", tmp_path / "study")
+    cast = proposing([("RATE", 0.009), ("RATE", 0.0090000001)])
+    view = await run_study(tmp_path, study, cast, runs=60, slots=8)
+    verdicts = [e.verdict for e in view.experiments]
+    assert verdicts.count(Verdict.PROMOTED) <= 1
+    assert len(view.masters) == 1 + verdicts.count(Verdict.PROMOTED)
