@@ -139,7 +139,8 @@ def render_power(rows: Sequence[dict[str, float | str]]) -> str:
         share = {key: 100 * value for key, value in row.items() if not isinstance(value, str)}
         lines.append(
             f"{row['noise']:<15}{row['gain_sd']:>7} sd{share['lower_once']:>11.1f}%"
-            f"{share['promoted']:>9.1f}%{share['promoted_low']:>8.1f} to {share['promoted_high']:.1f}%"
+            f"{share['promoted']:>9.1f}%"
+            f"{share['promoted_low']:>8.1f} to {share['promoted_high']:>4.1f}%"
             f"{share['end_to_end']:>12.1f}%{row['pairs_mean']:>13.1f}{row['pairs_median']:>8.0f}"
         )
     return "\n".join(lines)
