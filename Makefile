@@ -19,12 +19,12 @@ $(STAMP): pyproject.toml requirements.lock
 	  { echo "Python >= 3.11 is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=..."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned dependencies into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@scripts/install requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP) requirements-bench.lock
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-bench.lock
+	@scripts/install requirements-bench.lock
 	@touch $@
 
 system:  ## What tests need from the system (Debian, Ubuntu): bubblewrap

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,13 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Look again and again, for 10 s."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 async def body(run: Run, input: Any) -> str:
@@ -87,9 +94,7 @@ async def test_after_kill_9_of_its_owner_a_run_can_be_resumed(
 async def test_a_zombie_holds_nothing(path: Path, holder: subprocess.Popen[str]) -> None:
     os.kill(holder.pid, signal.SIGKILL)  # and nobody waits for it
     async with Runtime.open(path, workflows=[W]) as runtime:
-        async with asyncio.timeout(10):
-            while runtime.status("r") is Status.RUNNING:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: runtime.status("r") is not Status.RUNNING)
         assert await (await runtime.resume("r")).result() == "done"
 
 
@@ -117,7 +122,7 @@ async def interrupted(path: Path) -> None:
 
     async with Runtime.open(path) as runtime:
         await runtime.start(Workflow("w", hangs), run_id="r")
-        await asyncio.sleep(0.05)
+        await until(lambda: "first" in runtime.view("r").steps)
 
 
 async def test_a_recycled_process_id_is_not_the_owner(path: Path) -> None:
@@ -178,7 +183,7 @@ async def test_an_owner_that_was_overruled_cannot_append(path: Path) -> None:
 
     async with Runtime.open(path) as one, Runtime.open(path, workflows=[Workflow("w", new)]) as two:
         handle = await one.start(Workflow("w", old), run_id="r")
-        await asyncio.sleep(0.05)
+        await until(lambda: one.view("r").seq == 4)
         own(path, replace(new_owner(), place="another boot"))
         assert await (await two.resume("r", take_over=True)).result() == "new"
         before = [e async for e in two.events("r")]
@@ -199,7 +204,7 @@ async def test_a_once_step_of_a_fenced_owner_is_not_called(path: Path) -> None:
 
     async with Runtime.open(path) as runtime:
         handle = await runtime.start(Workflow("w", old), run_id="r")
-        await asyncio.sleep(0.05)
+        await until(lambda: runtime.view("r").seq == 2)
         await runtime.journal.call(lambda db: db.execute("UPDATE runs SET epoch=7").rowcount)
         go.set()
         with pytest.raises(StaleEpoch):

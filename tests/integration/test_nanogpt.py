@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -23,6 +26,18 @@ def python(*command: str) -> subprocess.CompletedProcess[str]:
 def evaluate(artifact: Path, data: Path, split: str = "val") -> subprocess.CompletedProcess[str]:
     where = ("--artifact", str(artifact), "--data", str(data))
     return python("evaluate.py", *where, "--split", split)
+
+
+@pytest.fixture(scope="module")
+def model() -> ModuleType:
+    """The study's model.py under a name of its own: other studies have one too."""
+    spec = importlib.util.spec_from_file_location("nanogpt_model", STUDY / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -62,55 +77,66 @@ def test_equal_seeds_give_an_equal_metric(
     assert _metric(evaluate(artifacts[0], prepared[1], "holdout")) != first
 
 
-def test_every_byte_counts_once(artifacts: list[Path]) -> None:
+def test_every_byte_counts_once(model: ModuleType) -> None:
     """A model of zeros needs eight bits for a byte, whatever the length of the data."""
-    script = (
-        "import torch, model\n"
-        "gpt = model.GPT(model.Config(8, 4, 1, 1))\n"
-        "[torch.nn.init.zeros_(p) for p in gpt.parameters()]\n"
-        "for n in (1, 7, 8, 9, 12, 100, 1001):\n"
-        "    print(round(model.bits_per_byte(gpt, torch.zeros(n, dtype=torch.uint8)), 5))\n"
-    )
-    done = python("-c", script)
-    assert done.stdout.split() == ["8.0"] * 7, done.stderr
+    torch = pytest.importorskip("torch")
+    gpt = model.GPT(model.Config(context=8, width=4, layers=1, heads=1))
+    for parameter in gpt.parameters():
+        torch.nn.init.zeros_(parameter)
+    for length in (1, 7, 8, 9, 12, 100, 1001):
+        data = torch.zeros(length, dtype=torch.uint8)
+        assert model.bits_per_byte(gpt, data) == pytest.approx(8.0)
+
+
+def test_the_parameters_are_counted_right(model: ModuleType) -> None:
+    config = model.Config(context=16, width=12, layers=3, heads=2)
+    counted = sum(value.numel() for value in model.GPT(config).parameters())
+    assert model.parameter_count(config) == counted
+    with pytest.raises(model.Refused, match="the limit is 500000"):
+        model.Config(context=64, width=256, layers=4, heads=4)
+
+
+def test_the_meter_ends_training(model: ModuleType) -> None:
+    meter = model.Meter(10 * model.BUDGET)
+    meter.charge(model.BUDGET)
+    with pytest.raises(model.Refused, match="is spent"):
+        meter.charge(1)
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, (f"open({str(self.path)!r}, 'w')",)
 
 
 def test_a_spoilt_artifact_is_refused(
-    artifacts: list[Path], prepared: tuple[Path, Path], tmp_path: Path
+    model: ModuleType, artifacts: list[Path], prepared: tuple[Path, Path], tmp_path: Path
 ) -> None:
     torch = pytest.importorskip("torch")
-    config = (artifacts[2] / "config.json").read_text()
     weights = torch.load(artifacts[2] / "model.pt", weights_only=True)
-    nan = {**weights, "output.bias": torch.full_like(weights["output.bias"], float("nan"))}
-    wide = {**weights, "output.bias": torch.zeros(512)}
-    for number, (spoilt, said) in enumerate([(nan, "not finite"), (wide, "output.bias is (512,)")]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        torch.save(spoilt, folder / "model.pt")
-        (folder / "config.json").write_text(config)
-        done = evaluate(folder, prepared[0])
-        assert done.returncode != 0
-        assert done.stdout == ""
-        assert said in done.stderr
-    missing = evaluate(tmp_path / "absent", prepared[0])
-    assert missing.returncode != 0
-    assert "no file model.pt" in missing.stderr
-
-
-def test_weights_are_never_run_as_code(
-    artifacts: list[Path], prepared: tuple[Path, Path], tmp_path: Path
-) -> None:
-    torch = pytest.importorskip("torch")
-
-    class Hostile:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
-
+    bias = weights["output.bias"]
+    spoilt = {
+        "not finite": {**weights, "output.bias": torch.full_like(bias, float("nan"))},
+        "output.bias is .512,.": {**weights, "output.bias": torch.zeros(512)},
+        "not a dense float32": {**weights, "output.bias": bias.double()},
+        "does not hold the parameters": {"output.bias": bias},
+        "unpacks to": {**weights, "more": torch.zeros(300_000)},
+        "cannot be read as weights": {**weights, "output.bias": Hostile(tmp_path / "ran")},
+    }
     folder = tmp_path / "artifact"
-    folder.mkdir()
-    (folder / "config.json").write_text((artifacts[0] / "config.json").read_text())
-    torch.save({"output.bias": Hostile()}, folder / "model.pt")
+    shutil.copytree(artifacts[2], folder)
+    for said, values in spoilt.items():
+        torch.save(values, folder / "model.pt")
+        with pytest.raises(model.Refused, match=said):
+            model.load(folder)
+    assert not (tmp_path / "ran").exists()
+    torch.save(spoilt["not finite"], folder / "model.pt")
     done = evaluate(folder, prepared[0])
     assert done.returncode != 0
-    assert "cannot be read as weights" in done.stderr
-    assert not (tmp_path / "ran").exists()
+    assert done.stdout == ""
+    assert done.stderr.startswith("refused: ")
+    (folder / "model.pt").unlink()
+    with pytest.raises(model.Refused, match="no file model.pt"):
+        model.load(folder)

@@ -1,5 +1,5 @@
-"""`lab init`: an autoresearch repository in miniature is recognised, patched, trained, measured; any
-other repository gets a study that loads.
+"""`lab init`: an autoresearch repository in miniature is recognised, patched, trained, measured;
+any other repository gets a study that loads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from manyhands.teams.lab.study import load_study, parse_study
 
 # ---------------------------------------------------------------- the miniature
 
-PREPARE = '''"""Data, tokens and the metric, in miniature: bytes for tokens, text files for shards."""
+PREPARE = '''"""Data, tokens and the metric, in miniature: bytes for tokens, texts for shards."""
 
 import math
 import os
@@ -252,12 +252,13 @@ class TestAutoresearch:
         assert set(config.files.protect) == protected
         assert (config.metric.name, config.metric.direction) == ("val_bpb", "lower")
         assert config.train.command == "python train.py"
-        assert config.metric.evaluate == "python evaluate.py --artifact {out}"
+        assert config.metric.evaluate == "python evaluate.py --artifact {out} --home ~"
         assert config.limits.seconds == 600
         assert config.slots.count == 1
         assert config.data.read == ("~/.cache/autoresearch", "~/.cache/huggingface")
         assert config.data.hidden == ("~/.cache/autoresearch/data/shard_00007.txt",)
-        assert config.train.env == {"HF_HUB_OFFLINE": "1"}
+        assert config.train.env["HF_HUB_OFFLINE"] == "1"
+        assert config.train.env["HOME"] == "~"
 
     def test_the_patch_is_shown_exactly(self, repo: Path) -> None:
         proposal = inspect_repository(repo)
@@ -334,7 +335,7 @@ class TestAutoresearch:
             ("train.py", "import torch", "import mlx"),
             ("train.py", "from prepare import", "from other import"),
             ("train.py", "def norm(x):", "def norm(x:"),
-            ("prepare.py", "def evaluate_bpb(model, tokenizer, batch_size)", "def evaluate_bpb(a, b)"),
+            ("prepare.py", "evaluate_bpb(model, tokenizer, batch_size)", "evaluate_bpb(a, b)"),
             ("prepare.py", "def evaluate_bpb", "def evaluate_other"),
         ],
     )  # fmt: skip
@@ -519,7 +520,8 @@ class Trained:
 
     def __init__(self, folder: Path, train: str = TRAIN) -> None:
         self.repo = make(folder / "repo", train)
-        self.home = folder / "home"
+        self.home, self.jobs_home = folder / "home", folder / "jobs-home"
+        self.jobs_home.mkdir()
         data = self.home / ".cache/autoresearch/data"
         data.mkdir(parents=True)
         for n in range(8):
@@ -535,7 +537,7 @@ class Trained:
         return subprocess.run(
             argv,
             cwd=self.repo,
-            env={**os.environ, "HOME": str(self.home), "OMP_NUM_THREADS": "1", **env},
+            env={**os.environ, "HOME": str(self.jobs_home), "OMP_NUM_THREADS": "1", **env},
             capture_output=True,
             text=True,
             check=False,
@@ -543,14 +545,20 @@ class Trained:
 
     def train(self, seed: int = 42) -> subprocess.CompletedProcess[str]:
         argv = self.study.train_argv(seed, self.home, self.out)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("HOME", str(self.home))
+            env = self.study.train_env(seed, self.home, self.out)
         hidden = self.validation.rename(self.home / "away")
         try:
-            return self.run(*argv, MANYHANDS_OUT=str(self.out), MANYHANDS_SEED=str(seed))
+            return self.run(*argv, MANYHANDS_OUT=str(self.out), MANYHANDS_SEED=str(seed), **env)
         finally:
             hidden.rename(self.validation)
 
-    def evaluate(self) -> subprocess.CompletedProcess[str]:
-        return self.run(*self.study.evaluate_argv(self.out, self.home))
+    def evaluate(self, out: Path | None = None) -> subprocess.CompletedProcess[str]:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("HOME", str(self.home))
+            argv = self.study.evaluate_argv(out or self.out, self.home)
+        return self.run(*argv)
 
     def metric(self) -> float:
         done = self.evaluate()
@@ -576,7 +584,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.mark.needs("torch")
 class TestMeasuring:
     def test_the_harness_measures_what_training_by_hand_prints(self, trained: Trained) -> None:
-        by_hand = trained.run(sys.executable, "train.py")
+        by_hand = trained.run(sys.executable, "train.py", HOME=str(trained.home))
         assert by_hand.returncode == 0, by_hand.stderr
         printed = float(by_hand.stdout.partition("val_bpb:")[2].split()[0])
         assert math.isclose(trained.metric(), printed, rel_tol=2e-3)
@@ -645,11 +653,12 @@ class TestMeasuring:
         assert "changes its own weights" in done.stderr
 
     def test_nothing_left_behind(self, trained: Trained, tmp_path: Path) -> None:
-        done = trained.run(*trained.study.evaluate_argv(tmp_path, tmp_path))
+        done = trained.evaluate(tmp_path)
         assert done.returncode == 1
         assert "artifact.save(model)" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.needs("torch")
 class TestTraining:
     def test_the_seed_is_the_harness_s(self, tmp_path: Path) -> None:
@@ -660,28 +669,34 @@ class TestTraining:
             metrics.append(trained.metric())
         assert metrics[0] == metrics[2] != metrics[1]
 
-    def test_a_model_that_looks_ahead_by_its_own_code(self, tmp_path: Path) -> None:
-        ahead = "x = x + self.wte(idx.roll(-1, 1)) * 30\n        logits = self.lm_head"
-        trained = Trained(tmp_path, TRAIN.replace("logits = self.lm_head", ahead))
-        assert trained.train().returncode == 0
-        done = trained.evaluate()
-        assert done.returncode == 1
-        assert "looks ahead" in done.stderr
-
     @pytest.mark.parametrize(
         ("old", "new", "complaint"),
         [
-            ("B, T = idx.size()", "B, T = idx.size()\n        self.cos.add_(1)", "changes cos"),
-            ("x = norm(self.wte(idx))", "x = norm(self.wte(idx))\n        float(x.sum())", ""),
+            (
+                "logits = self.lm_head",
+                "x = x + self.wte(idx.roll(-1, 1)) * 30\n        logits = self.lm_head",
+                "looks ahead",
+            ),
+            (
+                "B, T = idx.size()",
+                "B, T = idx.size()\n        self.cos.add_(1)",
+                "changes its own weights",
+            ),
         ],
     )
-    def test_a_model_that_is_not_data_is_a_crash(
+    def test_a_model_that_cheats_while_it_is_measured(
         self, tmp_path: Path, old: str, new: str, complaint: str
     ) -> None:
         trained = Trained(tmp_path, TRAIN.replace(old, new))
-        done = trained.train()
+        assert trained.train().returncode == 0
+        done = trained.evaluate()
         assert done.returncode == 1
         assert complaint in done.stderr
+
+    def test_a_model_that_is_no_data_is_a_crash(self, tmp_path: Path) -> None:
+        old = "x = norm(self.wte(idx))"
+        trained = Trained(tmp_path, TRAIN.replace(old, f"{old}\n        float(x.sum())"))
+        assert trained.train().returncode == 1
         assert not (trained.out / "model.json").exists()
 
 

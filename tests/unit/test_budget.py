@@ -356,7 +356,7 @@ async def test_seconds_bound_a_scope_and_its_calls(fast_path: Path) -> None:
     async def turn() -> None:
         await clock.sleepers(1)
         await clock.advance(4)
-        await asyncio.sleep(0.1)
+        await clock.sleepers(1)
         await clock.advance(6)
 
     turning = asyncio.create_task(turn())
@@ -375,7 +375,9 @@ async def test_seconds_do_not_count_while_nobody_holds_the_run(fast_path: Path) 
     workflow = Workflow("w", body)
     async with Runtime.open(fast_path, workflows=[workflow], clock=clock) as runtime:
         await runtime.start(workflow, run_id="r", budget=Budget(seconds=60))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not runtime.view("r").waits:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
     await clock.advance(1_000_000)
     async with Runtime.open(fast_path, workflows=[workflow], clock=clock) as runtime:
         await runtime.answer("r", "go", 1)

@@ -301,11 +301,12 @@ async def test_a_run_that_nobody_holds_is_killed_on_the_spot(fast_path: Path) ->
 async def test_what_was_sent_while_nobody_held_the_run_acts_on_resume(fast_path: Path) -> None:
     async with Runtime.open(fast_path) as runtime:
         await runtime.start(TURNS, 1000, run_id="r")
-        await asyncio.sleep(0.05)
+        await until(lambda: "turn1" in runtime.view("r").steps)
     await from_elsewhere(fast_path, "steer", message="left")
     await from_elsewhere(fast_path, "stop")
     async with Runtime.open(fast_path, workflows=[TURNS]) as runtime:
-        assert await (await runtime.resume("r")).result() == ["wrapped up"]
+        *_, last = await (await runtime.resume("r")).result()
+        assert last == "wrapped up"
         assert [c.verb for c in runtime.view("r").commands] == ["steer", "stop"]
 
 

@@ -308,7 +308,7 @@ async def test_a_timeout_fails_the_step(path: Path) -> None:
         return f"{caught.value.kind}: {caught.value.message}"
 
     async def turn() -> None:
-        await asyncio.sleep(0.02)
+        await clock.sleepers(1)
         await clock.advance(6)
 
     turning = asyncio.create_task(turn())
@@ -503,7 +503,7 @@ async def test_in_a_map_a_doubt_comes_before_a_failure(path: Path) -> None:
     workflow = Workflow("w", body)
     async with Runtime.open(path, workflows=[workflow]) as runtime:
         await runtime.start(workflow, run_id="r")
-        await asyncio.sleep(0.1)
+        await until(lambda: len(runtime.view("r").steps) == 2)
     with pytest.raises(InDoubt):
         await play(path, body)
 
@@ -586,21 +586,24 @@ async def test_a_step_that_its_workflow_gives_up_on_can_be_run_later(path: Path)
 
 
 async def test_closing_leaves_a_live_run_resumable(path: Path) -> None:
+    gate = asyncio.Event()
+
     async def body(run: Run, input: Any) -> Any:
         first = await run.step("first", Counted(), 1)
-        await run.step("wait", asyncio.sleep, input)
+        await run.step("wait", gate.wait)
         return first
 
     workflow = Workflow("w", body)
     async with Runtime.open(path, workflows=[workflow]) as runtime:
-        handle = await runtime.start(workflow, 0.05, run_id="r")
-        await asyncio.sleep(0.03)
+        handle = await runtime.start(workflow, run_id="r")
+        await until(lambda: "wait" in runtime.view("r").steps)
         tasks = asyncio.all_tasks()
     with pytest.raises(RunEnded, match="manyhands resume r"):
         await handle.result()
     assert all(t.done() for t in tasks - {asyncio.current_task()})
     async with Runtime.open(path) as runtime:
         assert runtime.view("r").status is Status.INTERRUPTED
+    gate.set()
     assert await play(path, body) == [1]
 
 

@@ -133,6 +133,12 @@ class TestCommands:
         assert study.train_argv(0, Path("/d"), Path("/o"))[0] == str(python)
         assert folder / ".venv" in study.read_paths
 
+    def test_home(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "/h")
+        study = load_study(changed(folder, '"{data}/cache"', '"~/{data}"'))
+        assert study.train_env(0, Path("d"), Path("/o")) == {"CACHE": "/h/d"}
+        assert study.argv("sh ~ ~/x a~ ~b") == ("sh", "/h", "/h/x", "a~", "~b")
+
 
 class TestPaths:
     def test_hidden(self, folder: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """One run held by this process: its state, its appends, the commands that reach it.
 
 Invariant: the state is the fold of exactly the events that this object has appended or read; an
-event enters the state and what is to be written in the same breath, in order. A command takes effect
-in that breath too, so two that arrive together cannot hide each other.
+event enters the state and what is to be written in the same breath, in order. A command takes
+effect in that breath too, so two that arrive together cannot hide each other.
 """
 
 from __future__ import annotations

@@ -65,8 +65,9 @@ class ManualClock(Clock):
 
     @property
     def sleeping(self) -> int:
-        """How many sleep now."""
-        return sum(isinstance(due.wake, asyncio.Future) for due in self._due)
+        """How many sleep now, or wait for an end within a limit."""
+        self._due = [due for due in self._due if _waits(due)]
+        return len(self._due)
 
     async def sleepers(self, count: int = 1) -> None:
         """Wait (in real time) until at least ``count`` sleep on this clock."""
@@ -92,3 +93,13 @@ class ManualClock(Clock):
                 due.wake.reschedule(asyncio.get_running_loop().time())
         elif not due.wake.done():
             due.wake.set_result(None)
+
+
+def _waits(due: _Due) -> bool:
+    if not isinstance(due.wake, asyncio.Timeout):
+        return not due.wake.done()
+    try:
+        due.wake.reschedule(None)
+    except RuntimeError:  # it is over
+        return False
+    return True

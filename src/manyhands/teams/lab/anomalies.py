@@ -36,7 +36,7 @@ class ActiveJob(Record):
     """A job that runs now. ``candidate`` and ``seed`` say what it measures.
 
     ``hypothesis`` is the change that it tests (``memory.fingerprint``). ``last_output_at`` is None
-    until it has printed. Times are unix seconds.
+    where it is not known; then its start counts. Times are unix seconds.
     """
 
     id: str
@@ -142,7 +142,8 @@ def _stuck(active: Sequence[ActiveJob], now: float, quiet_after: float) -> Itera
     for job in active:
         silent = now - (job.started_at if job.last_output_at is None else job.last_output_at)
         if silent > quiet_after:
-            text = f"{job.id} has printed nothing for {duration(silent)}"
+            known = "known of it" if job.last_output_at is None else "printed"
+            text = f"{job.id}: for {duration(silent)} nothing was {known}"
             yield _anomaly("stuck-job", text, job.experiment)
 
 

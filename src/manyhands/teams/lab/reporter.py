@@ -12,14 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
-from manyhands.teams.lab.anomalies import (
-    ActiveJob,
-    Direction,
-    PairGain,
-    anomalies,
-    paired,
-    sign_of,
-)
+from manyhands.teams.lab.anomalies import ActiveJob, Direction, PairGain, paired, sign_of
 from manyhands.teams.lab.ledger import NOT_RUN, duration, finite, shown_number, text_table
 from manyhands.teams.lab.memory import code, markdown
 from manyhands.teams.lab.records import (
@@ -31,17 +24,6 @@ from manyhands.teams.lab.records import (
     Record,
     Verdict,
 )
-
-__all__ = [
-    "ActiveJob",
-    "Holdout",
-    "PromotionLine",
-    "Summary",
-    "anomalies",
-    "experiments_table",
-    "render_summary",
-    "summarize",
-]
 
 #: A mark for each verdict, so that none is told by its colour alone.
 MARKS: Mapping[Verdict, str] = {

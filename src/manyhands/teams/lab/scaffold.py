@@ -146,6 +146,14 @@ def _number(text: str) -> int:
     return int(text)
 
 
+#: The user's home is not writable for jobs, and compilers keep their caches there.
+_AUTORESEARCH_ENV = {
+    "HOME": "~",
+    "TRITON_CACHE_DIR": "{out}/cache/triton",
+    "TORCHINDUCTOR_CACHE_DIR": "{out}/cache/inductor",
+}
+
+
 def _autoresearch(root: Path, found: autoresearch.Found) -> Proposal:
     budget = found.constants.get("TIME_BUDGET")
     minutes = f" in {budget / 60:g} minutes" if isinstance(budget, int | float) else ""
@@ -162,9 +170,10 @@ def _autoresearch(root: Path, found: autoresearch.Found) -> Proposal:
         train="python train.py",
         metric=autoresearch.METRIC,
         direction="lower",
-        evaluate=f"python {found.evaluate[0]} --artifact {{out}}",
+        # Jobs have a home of their own; prepare.py looks for its data in the user's.
+        evaluate=f"python {found.evaluate[0]} --artifact {{out}} --home ~",
         python=_interpreter(root),
-        env={"HF_HUB_OFFLINE": "1"} if found.uses_kernels else {},
+        env=_AUTORESEARCH_ENV | ({"HF_HUB_OFFLINE": "1"} if found.uses_kernels else {}),
         read=read,
         hidden=hidden,
         least=0.1,

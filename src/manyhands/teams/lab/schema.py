@@ -49,7 +49,8 @@ class Prepare(Section):
 
 
 class Train(Section):
-    """``env`` is added to the environment of training; its values may hold placeholders."""
+    """``env`` is added to the environment of training; its values may hold placeholders
+    and begin with ``~``."""
 
     command: Annotated[str, Field(min_length=1)]
     env: dict[str, str] = {}

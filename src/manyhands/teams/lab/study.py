@@ -66,7 +66,7 @@ class Study:
 
     def train_env(self, seed: int, data: Path, out: Path) -> dict[str, str]:
         values = {"seed": seed, "data": data, "out": out}
-        return {k: _fill(v, values) for k, v in self.config.train.env.items()}
+        return {k: _fill(_at_home(v), values) for k, v in self.config.train.env.items()}
 
     def evaluate_argv(self, out: Path, data: Path) -> tuple[str, ...]:
         return self.argv(self.config.metric.evaluate, out=out, data=data)
@@ -77,10 +77,11 @@ class Study:
 
     def argv(self, command: str, **values: object) -> tuple[str, ...]:
         """``command`` as words, split as a POSIX shell splits them. No shell runs; a path with
-        spaces stays one word. ``{{`` and ``}}`` stand for braces."""
+        spaces stays one word. A word's leading ``~`` is the user's home; ``{{`` and ``}}`` stand
+        for braces."""
         first, *rest = shlex.split(command)
         words = [str(self.python) if first in PYTHON else first, *rest]
-        return tuple(_fill(word, values) for word in words)
+        return tuple(_fill(_at_home(word), values) for word in words)
 
     @property
     def python(self) -> Path:
@@ -227,6 +228,10 @@ def _listed(file: Path) -> list[Path]:
                 f"{file}: {path!r} is not an absolute path", next="let prepare write absolute paths"
             )
     return [Path(p) for p in cast(list[str], paths)]
+
+
+def _at_home(text: str) -> str:
+    return str(Path(text).expanduser()) if text == "~" or text.startswith("~/") else text
 
 
 def _fill(text: str, values: Mapping[str, object]) -> str:
