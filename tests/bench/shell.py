@@ -1,23 +1,26 @@
 """A study's own commands run by a plain shell: ``xargs -P SLOTS`` over one small script per run.
 
 Each script trains and evaluates one commit with one seed, as the lab did, but with no sandbox, no
-limits, no export, no ledger and no test: what somebody would write instead of using the lab.
+limits, no ledger and no test: what somebody would write instead of using the lab. As in the lab,
+each run is a session of its own, because Linux shares a busy machine out by session.
 """
 
 from __future__ import annotations
 
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.bench.rounds import ContestantFailed
+
+Row = Mapping[str, Any]
 
 
 def clocked(command: Sequence[str], cwd: Path, **more: Any) -> tuple[dict[str, Any], str]:
@@ -31,76 +34,69 @@ def clocked(command: Sequence[str], cwd: Path, **more: Any) -> tuple[dict[str, A
         tail = "\n".join((done.stderr or done.stdout).splitlines()[-8:])
         raise ContestantFailed(f"{shlex.join(command[:4])} …: status {done.returncode}\n{tail}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall": wall, "cpu": cpu, "began": time.time() - wall}, done.stdout
+    return {"wall": wall, "cpu": cpu}, done.stdout
 
 
-@dataclass(frozen=True)
 class ShellLoop:
-    """The commands of the study in ``study`` (a git repository), with ``data`` made already."""
+    """The commands of the study in ``study`` (a git repository); ``place`` is for their files."""
 
-    study: Path
-    place: Path
-
-    @property
-    def _config(self) -> dict[str, Any]:
-        return tomllib.loads((self.study / "study.toml").read_text(encoding="utf-8"))
+    def __init__(self, study: Path, place: Path) -> None:
+        self._study = study
+        self._place = place
+        self._config = tomllib.loads((study / "study.toml").read_text(encoding="utf-8"))
+        self._loops = 0
 
     def prepare(self) -> None:
         """Make the data, as the lab does before its first run."""
-        (self.place / "data").mkdir(parents=True)
-        (self.place / "sealed").mkdir()
+        for name in ("data", "sealed"):
+            (self._place / name).mkdir(parents=True)
         if "prepare" in self._config:
-            clocked(["sh", "-c", self._filled(self._config["prepare"]["command"])], self.study)
+            command = self._command(self._config["prepare"]["command"], {})
+            clocked(["sh", "-c", command], self._study)
 
-    def _filled(self, command: str, **values: str) -> str:
-        known = {"data": self.place / "data", "sealed": self.place / "sealed", **values}
-        for name, value in known.items():
-            command = command.replace("{" + name + "}", str(value))
-        words = shlex.split(command)
-        return shlex.join([sys.executable if words[0] == "python" else words[0], *words[1:]])
-
-    def run(self, ledger: Sequence[Mapping[str, Any]], slots: int) -> dict[str, Any]:
+    def run(self, ledger: Sequence[Row], slots: int) -> dict[str, Any]:
         """The ledger's runs in the order in which they began; only the loop is timed."""
-        scripts = [
-            self._script(number, row)
-            for number, row in enumerate(sorted(ledger, key=lambda row: row["started_at"]))
-        ]
-        listed = "\n".join(str(script) for script in scripts)
-        loop = ["xargs", "-P", str(slots), "-n", "1", "sh", "-e"]
-        found, _ = clocked(loop, self.place, input=listed)
-        return found | {"count": len(scripts)}
+        self._loops += 1
+        folder = self._place / f"loop-{self._loops}"
+        folder.mkdir()
+        ordered = sorted(ledger, key=lambda row: row["started_at"])
+        scripts = [self._script(folder / str(n), row) for n, row in enumerate(ordered)]
+        session = [] if (found := shutil.which("setsid")) is None else [found]
+        loop = ["xargs", "-P", str(slots), "-n", "1", *session, "sh", "-e"]
+        times, _ = clocked(loop, folder, input="\n".join(map(str, scripts)))
+        return times | {"count": len(scripts)}
 
-    def _script(self, number: int, row: Mapping[str, Any]) -> Path:
-        source, out = self._export(row["candidate"]), self.place / f"out-{number}"
-        out.mkdir()
-        config, values = self._config, {"out": str(out), "seed": str(row["seed"])}
+    def _script(self, folder: Path, row: Row) -> Path:
+        source, out = folder / "src", folder / "out"
+        out.mkdir(parents=True)
+        self._export(row["candidate"], source)
+        train, metric = self._config["train"], self._config["metric"]
+        values = {"out": str(out), "seed": str(row["seed"])}
         env = [
-            f"{name}={shlex.quote(self._plain(text, values))}"
-            for name, text in config["train"].get("env", {}).items()
+            f"{name}={shlex.quote(self._filled(text, values))}"
+            for name, text in train.get("env", {}).items()
         ]
-        commands = [config["train"]["command"], config["metric"]["evaluate"]]
-        if row["holdout"] is not None:
-            commands.append(config["metric"]["holdout"])
         lines = [f"cd {shlex.quote(str(source))}", "exec > /dev/null"]
-        lines += [f"export {' '.join(env)}"] * bool(env)
-        lines += [self._filled(command, **values) for command in commands]
-        script = self.place / f"run-{number}.sh"
+        lines.append(" ".join([*env, self._command(train["command"], values)]))
+        lines.append(self._command(metric["evaluate"], values))
+        if row["holdout"] is not None:
+            lines.append(self._command(metric["holdout"], values))
+        script = folder / "run.sh"
         script.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return script
 
-    def _plain(self, text: str, values: Mapping[str, str]) -> str:
-        known = {"data": str(self.place / "data"), "sealed": str(self.place / "sealed"), **values}
+    def _command(self, template: str, values: Mapping[str, str]) -> str:
+        words = [self._filled(word, values) for word in shlex.split(template)]
+        return shlex.join([sys.executable if words[0] == "python" else words[0], *words[1:]])
+
+    def _filled(self, text: str, values: Mapping[str, str]) -> str:
+        known = {name: str(self._place / name) for name in ("data", "sealed")} | dict(values)
         for name, value in known.items():
             text = text.replace("{" + name + "}", value)
         return text
 
-    def _export(self, commit: str) -> Path:
-        """The commit's files, outside of the timed part."""
-        folder = self.place / "src" / commit
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            archive = subprocess.run(
-                ["git", "-C", str(self.study), "archive", commit], capture_output=True, check=True
-            )
-            subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
-        return folder
+    def _export(self, commit: str, folder: Path) -> None:
+        folder.mkdir()
+        archive = ["git", "-C", str(self._study), "archive", commit]
+        files = subprocess.run(archive, capture_output=True, check=True).stdout
+        subprocess.run(["tar", "-x", "-C", str(folder)], input=files, check=True)

@@ -27,7 +27,7 @@ class Shell:
         self.env = os.environ | {"MANYHANDS_HOME": str(folder / "home"), "COLUMNS": "120"}
 
     def words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "manyhands", *words]
+        return [sys.executable, "-m", "manyhands.cli", *words]
 
     def __call__(self, *words: str, code: int = 0) -> str:
         done = subprocess.run(

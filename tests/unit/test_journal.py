@@ -101,6 +101,31 @@ async def test_appends_that_wait_together_share_a_commit(fast_path: Path) -> Non
     assert len(commits) <= 3
 
 
+async def test_what_is_durable_waits_for_the_disk(journal: Journal) -> None:
+    said: list[str] = []
+    journal._writer.set_trace_callback(said.append)
+    await append(journal, 1)
+    await append(journal, 2, durable=True)
+    await append(journal, 3)
+    modes = [s for s in said if s.startswith(("PRAGMA", "COMMIT"))]
+    assert modes == [
+        "COMMIT",
+        "PRAGMA synchronous=FULL",
+        "COMMIT",
+        "PRAGMA synchronous=NORMAL",
+        "COMMIT",
+    ]
+
+
+async def test_a_short_step_is_one_commit(fast_path: Path) -> None:
+    commits: list[int] = []
+    async with Runtime.open(fast_path, on_boundary=lambda m, n: commits.append(n)) as runtime:
+        await runtime.run(COUNTING, 0)
+        before = max(commits)
+        await runtime.run(COUNTING, 10)
+        assert max(commits) - before == before + 10
+
+
 async def test_an_older_epoch_cannot_append(journal: Journal) -> None:
     await append(journal, 1)
     await run_row(journal, epoch=2)

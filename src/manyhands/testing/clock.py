@@ -66,14 +66,13 @@ class ManualClock(Clock):
     @property
     def sleeping(self) -> int:
         """How many sleep now, or wait for an end within a limit."""
-        self._due = [due for due in self._due if _waits(due)]
-        return len(self._due)
+        return sum(_waits(due) for due in self._due)
 
     async def sleepers(self, count: int = 1) -> None:
         """Wait (in real time) until at least ``count`` sleep on this clock."""
         while self.sleeping < count:
-            joined = self._joined
-            await joined.wait()
+            with contextlib.suppress(TimeoutError):  # a limit may be entered long after it is made
+                await asyncio.wait_for(self._joined.wait(), 0.01)
 
     async def advance(self, seconds: float) -> None:
         """Move on by ``seconds``; those whose moment comes wake one after the other."""
@@ -89,7 +88,7 @@ class ManualClock(Clock):
     @staticmethod
     def _wake(due: _Due) -> None:
         if isinstance(due.wake, asyncio.Timeout):
-            with contextlib.suppress(RuntimeError):  # it is over already
+            with contextlib.suppress(RuntimeError, AssertionError):  # over, or not yet entered
                 due.wake.reschedule(asyncio.get_running_loop().time())
         elif not due.wake.done():
             due.wake.set_result(None)
@@ -100,6 +99,6 @@ def _waits(due: _Due) -> bool:
         return not due.wake.done()
     try:
         due.wake.reschedule(None)
-    except RuntimeError:  # it is over
+    except (RuntimeError, AssertionError):  # over, or not yet entered
         return False
     return True

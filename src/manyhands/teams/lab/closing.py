@@ -11,7 +11,7 @@ from typing import Any
 from manyhands.runtime import Run
 from manyhands.teams.lab.anomalies import ActiveJob, anomalies
 from manyhands.teams.lab.ledger import to_json, to_tsv
-from manyhands.teams.lab.memory import render
+from manyhands.teams.lab.memory import fingerprint, render
 from manyhands.teams.lab.records import Anomaly, Experiment, Record, Verdict
 from manyhands.teams.lab.reporter import Summary, render_summary, summarize
 from manyhands.teams.lab.state import FOLDER, Lab
@@ -145,7 +145,7 @@ def view_of(lab: Lab, now: float) -> LabView:
 
 
 def active_jobs(view: LabView) -> list[ActiveJob]:
-    hypotheses = {e.id: e.hypothesis.title for e in view.experiments}
+    hypotheses = {e.id: fingerprint(e.hypothesis) for e in view.experiments}
     return [
         ActiveJob(
             id=key,
@@ -169,6 +169,7 @@ def odd(view: LabView, now: float = 0.0) -> tuple[Anomaly, ...]:
         direction=view.config.metric.direction,
         active=active_jobs(view),
         now=now,
+        quiet_after=view.config.limits.seconds + 60,
     )
 
 

@@ -58,7 +58,7 @@ async def _train_and_evaluate(
         exit, detail = trained.exit.value, trained.detail or _last_line(trained)
         if trained.survivors:
             exit = OUTLIVED
-            detail = f"{trained.survivors} of its processes outlived the run and were ended"
+            detail = f"{trained.survivors} left-over processes outlived the run and were ended"
         elif trained.exit is JobExit.OK:
             values["metric"], detail = await _evaluate(lab, key, folder, seed, slot, "evaluate")
             if values["metric"] is None:
