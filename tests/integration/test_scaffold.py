@@ -273,7 +273,8 @@ class TestAutoresearch:
             "+    val_bpb = artifact.save(model) or "
             "evaluate_bpb(model, tokenizer, DEVICE_BATCH_SIZE)",
         ]
-        assert any("apply the patch" in o for o in proposal.open)
+        assert "apply the patch to train.py" in proposal.still_open(patched=False)[0]
+        assert proposal.still_open(patched=True) == ()
 
     def test_the_patch_is_applied_when_asked(self, repo: Path) -> None:
         proposal = inspect_repository(repo)
@@ -281,7 +282,7 @@ class TestAutoresearch:
         assert repo / "train.py" in written
         assert (repo / "train.py").read_text() == proposal.patched["train.py"]
         again = inspect_repository(repo)
-        assert (again.patch, again.open) == ("", ())
+        assert (again.patch, again.still_open(patched=False)) == ("", ())
         assert write_study(repo, again) == [], "the same study, twice"
 
     def test_the_interpreter_of_the_repository(self, repo: Path) -> None:

@@ -112,6 +112,16 @@ def test_harm_is_promoted_less_often_than_nothing():
         assert worse.promoted_fraction <= 0.02
 
 
+@pytest.mark.parametrize("true_gain", [0.0, 1.0])
+def test_the_interval_holds_though_the_test_stopped_early(true_gain: float):
+    rng = np.random.default_rng(4)
+    decisions = [decide(DEFAULT, row.tolist()) for row in rng.normal(true_gain, 2**0.5, (80, 28))]
+    ended = [decision for decision in decisions if decision is not None]
+    assert len(ended) == 80
+    assert sum(end.low is not None and end.low > true_gain for end in ended) <= 4
+    assert sum(end.high is not None and end.high < true_gain for end in ended) <= 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", Noise)
 def test_error_and_power_over_20000_candidates(noise: Noise):

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, cast
 
 from manyhands.agents.checks import ANSWER
-from manyhands.agents.encoding import delimit, loads_object
+from manyhands.agents.encoding import clean, delimit, loads_object
 from manyhands.agents.report import Report, Spend
 from manyhands.agents.request import Limits
 from manyhands.agents.tools import CallContext, Tool, Toolbox, cut, text_of
@@ -132,24 +132,25 @@ class Calls:
         self, key: str, tool: Tool, call: ToolCall, arguments: dict[str, Any]
     ) -> _Done:
         """The function's own steps are the journal; this only gives them a scope."""
-        async with self._scope.scope(key) as child:
-            try:
+        path = self._scope.key(key)
+        try:
+            async with self._scope.scope(key) as child:
                 value = await tool.fn(child, **arguments)
-            except (ToolError, StepFailed) as error:
-                return _Done(str(error), False, child.path)
-            except BudgetExceeded as error:
-                if error.unit != "depth":
-                    raise
-                return _Done(f"not run: {error.what}", False, child.path)
-        if not isinstance(value, Report):
-            return _Done(text_of(value), True, child.path)
-        report = cast(Report[Any], value)
-        shown = report.model_dump_json(
-            include={"agent", "status", "ending", "value", "text", "claims", "detail"},
-            exclude_defaults=True,
-        )
-        text = cut(shown, tool.result_bytes, await self._scope.blob(shown.encode()))
-        return _Done(text, report.value is not None, report.agent, report.usage)
+        except (ToolError, StepFailed) as error:
+            return _Done(str(error), False, path)
+        except BudgetExceeded as error:
+            if error.unit != "depth":
+                raise
+            return _Done(f"not run: {error.what}", False, path)
+        if isinstance(value, Report):
+            report = cast(Report[Any], value)
+            ok, path, usage = report.value is not None, report.agent, report.usage
+            text = report.told()
+        else:
+            ok, usage, text = True, _NOTHING, clean(text_of(value))
+        if len(text.encode()) > tool.result_bytes:
+            text = cut(text, tool.result_bytes, await self._scope.blob(text.encode()))
+        return _Done(text, ok, path, usage)
 
 
 @dataclass(frozen=True, slots=True)

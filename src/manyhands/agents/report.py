@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from manyhands.agents.encoding import encode
 from manyhands.errors import AgentError, MalformedAnswer, OutOfTurns
 from manyhands.runtime import Evidence
 
@@ -96,6 +97,16 @@ class Report(BaseModel, Generic[T]):
     nudges: int = 0
     repairs: int = 0
     detail: str = ""
+
+    def told(self) -> str:
+        """What another agent is shown of it, as JSON: everything but the bookkeeping."""
+        shown = self.model_dump(
+            mode="json", exclude={"model", "usage", "turns", "nudges", "repairs"}
+        )
+        if isinstance(self.value, str):
+            del shown["text"]  # it is the value
+        kept = {key: told for key, told in shown.items() if told not in ("", None, [])}
+        return encode(kept).decode()
 
     def require(self) -> T:
         """The value of a complete report.

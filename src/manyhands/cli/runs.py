@@ -330,8 +330,17 @@ def interrupt(
     _command("interrupt", journal, run_id, at, None)
 
 
-def stop(run_id: RunId, journal: Journal = None) -> None:
-    """Wrap up and keep what there is. Example: `manyhands stop RUN`"""
+def stop(
+    run_id: RunId,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what there is: what a stop always does.")
+    ] = True,
+    journal: Journal = None,
+) -> None:
+    """Wrap up with a partial report, and keep what there is. To end a run at once: `kill`.
+
+    Example: `manyhands stop RUN --keep`
+    """
     _command("stop", journal, run_id, "", None)
 
 

@@ -20,7 +20,6 @@ from manyhands.errors import (
     DuplicateKey,
     InDoubt,
     JournalError,
-    RunKilled,
     RunStopped,
     WorkflowError,
 )
@@ -346,10 +345,6 @@ class Run:
     def remaining(self, unit: str) -> int | None:
         """What may still be spent of ``unit`` here (None: no limit). Not journaled: show only."""
         return self._pool.remaining(unit)
-
-    def raise_if_killed(self) -> None:
-        if self._execution.killed:
-            raise RunKilled(f"run {self.id} was killed", next=f"manyhands resume {self.id}")
 
 
 def _urgency(error: BaseException) -> int:

@@ -399,7 +399,7 @@ def _usage(
     if reply.usage != "honest":
         return reply.usage
     put = sum(map(len, request.messages)) + sum(map(len, request.tools))
-    got = len(text.encode()) + sum(len(name) + len(a.encode()) for name, a in made)
+    got = len(text.encode("utf-8", "replace")) + sum(len(n) + len(a) for n, a in made)
     return Usage(put // 4 + 1, got // 4 + 1)
 
 

@@ -86,6 +86,11 @@ class Proposal:
     notes: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
 
+    def still_open(self, *, patched: bool) -> tuple[str, ...]:
+        """What a person has to do before the first run, the patch included unless it was applied."""
+        todo = f"apply the patch to {', '.join(self.patched)}: training leaves no model yet"
+        return (*self.open, *((todo,) if self.patch and not patched else ()))
+
 
 # ---------------------------------------------------------------- inspecting
 
@@ -186,7 +191,6 @@ def _autoresearch(root: Path, found: autoresearch.Found) -> Proposal:
         patched={"train.py": found.patched} if patch else {},
         patch=patch,
         notes=(*_autoresearch_notes(found, budget), *notes),
-        open=_unpatched(found.artifact[0]) if patch else (),
     )
 
 
@@ -231,12 +235,6 @@ def _autoresearch_notes(found: autoresearch.Found, budget: object) -> Iterator[s
     yield (
         "There is no sealed holdout here: promotions are confirmed with fresh seeds, not on unseen "
         "data."
-    )
-
-
-def _unpatched(artifact: str) -> tuple[str, ...]:
-    return (
-        f"train.py does not leave its model yet: apply the patch (it calls {artifact}), and commit",
     )
 
 
