@@ -106,8 +106,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=model.BUDGET, help="fewer, for trials")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # several threads would split the sums otherwise from run to run
-    torch.use_deterministic_algorithms(True, warn_only=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
     meter = model.Meter(arguments.tokens)
     print(f"on {device}, {meter.budget} tokens", flush=True)
     gpt = train(read(arguments.data / "train.bin"), arguments.seed, meter, device)

@@ -14,7 +14,7 @@ import pytest
 
 STUDY = Path(__file__).resolve().parents[2] / "examples" / "nanogpt"
 
-pytestmark = pytest.mark.needs("torch")
+pytestmark = [pytest.mark.needs("torch"), pytest.mark.timeout(900)]
 
 
 def python(*command: str) -> subprocess.CompletedProcess[str]:
@@ -138,5 +138,5 @@ def test_a_spoilt_artifact_is_refused(
     assert done.stdout == ""
     assert done.stderr.startswith("refused: ")
     (folder / "model.pt").unlink()
-    with pytest.raises(model.Refused, match="no file model.pt"):
+    with pytest.raises(model.Refused, match=r"no file model\.pt"):
         model.load(folder)

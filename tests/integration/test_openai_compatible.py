@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ from pydantic import SecretStr
 
 from manyhands.adapters.models.chat_reply import Lines, retry_after
 from manyhands.adapters.models.openai_compatible import OpenAICompatibleModel
+from manyhands.agents.report import Report
+from manyhands.agents.role import Role
+from manyhands.agents.turn import run_agent
 from manyhands.errors import (
     ConfigError,
     ModelError,
@@ -29,6 +33,7 @@ from manyhands.errors import (
     ModelUnreachable,
 )
 from manyhands.ports import ModelReply, ModelRequest, Usage
+from manyhands.runtime import Run, Runtime, Workflow
 
 KEY = "sk-very-secret-0123456789"
 ASK = ModelRequest(
@@ -634,6 +639,25 @@ async def test_the_key_is_in_the_header_and_nowhere_else(
         assert "Bearer ***" in error.what
         assert KEY not in f"{model!r}{vars(model)}"
     assert KEY not in caplog.text
+
+
+async def test_the_key_does_not_reach_the_journal(tmp_path: Path) -> None:
+    async def parrot(http: web.Request) -> web.StreamResponse:
+        said = f"no: {http.headers['Authorization']}"
+        return web.json_response({"error": {"message": said}}, status=401)
+
+    reports: list[Report[str]] = []
+    journal = tmp_path / "journal.db"
+    async with serve(parrot) as model, Runtime.open(journal) as runtime:
+
+        async def workflow(run: Run, _: None) -> None:
+            reports.append(await run_agent(run, Role("a", "", "x"), "Hello.", model=model))
+
+        await runtime.run(Workflow("test", workflow))
+    assert "Bearer ***" in reports[0].detail
+    files = list(tmp_path.iterdir())
+    assert journal in files
+    assert all(KEY.encode() not in file.read_bytes() for file in files)
 
 
 async def test_a_query_in_the_url_is_sent_and_not_shown() -> None:

@@ -47,8 +47,8 @@ async def test_every_list_can_be_rebuilt_from_its_changes(fast_path: Path) -> No
             view = context_of([e async for e in _events_of(run)], run.key(key))
             blobs.update({e.blob: run.read_blob(e.blob) for e in view.entries})
 
-        await context.add({"role": "system", "content": "s"}, origin="role:a", agent="harness")
-        await context.add(
+        context.add({"role": "system", "content": "s"}, origin="role:a", agent="harness")
+        context.add(
             user("task"),
             origin="task",
             agent="person",
@@ -61,11 +61,11 @@ async def test_every_list_can_be_rebuilt_from_its_changes(fast_path: Path) -> No
         await call("1")
         for n in range(3):
             message = {"role": "tool", "tool_call_id": str(n), "content": str(n) * 1000}
-            await context.add(message, origin=f"tool/{n}", agent="tool:look")
+            context.add(message, origin=f"tool/{n}", agent="tool:look")
         await call("2")
-        assert await context.shrink(2500, origin="3", agent="harness", keep=1) == 1
+        assert context.shrink(2500, origin="3", agent="harness", keep=1) == 1
         context.drop(3)
-        await context.add(user("more"), origin="4", agent="person")
+        context.add(user("more"), origin="4", agent="person")
         await call("3")
 
     events = await journaled(fast_path, agent)
@@ -103,7 +103,7 @@ async def test_a_record_that_is_missing_is_noticed(fast_path: Path) -> None:
     async def agent(run: Run) -> None:
         context = Context(run)
         for n in range(3):
-            await context.add(user(str(n)), origin="t", agent="a")
+            context.add(user(str(n)), origin="t", agent="a")
             await context.record(f"{n}", {})
 
     events = await journaled(fast_path, agent)
@@ -130,7 +130,7 @@ async def test_a_call_costs_the_same_however_long_the_history(
     async def agent(run: Run) -> None:
         context = Context(run)
         for n in range(200):
-            await context.add(user(f"message {n}"), origin="t", agent="a")
+            context.add(user(f"message {n}"), origin="t", agent="a")
             await context.record(f"{n}", {})
 
     events = await journaled(fast_path, agent)

@@ -498,6 +498,29 @@ async def test_a_model_without_a_price_under_a_money_budget(trial: Trial) -> Non
     assert trial.model.requests == []
 
 
+async def test_its_own_time_ends_the_agent_and_a_replay_ends_it_alike(fast_path: Path) -> None:
+    role = Role("finder", "", "x", budget=Budget(seconds=0.2))
+    model = ScriptedModel(lambda _: say("late", seconds=3600))
+    reports: list[Report[str]] = []
+    reported = asyncio.Event()
+
+    async def workflow(run: Run, _: None) -> None:
+        reports.append(await run_agent(run, role, "x", model=model))
+        reported.set()
+        if len(reports) == 1:
+            await asyncio.Event().wait()
+
+    flow = Workflow("test", workflow)
+    async with Runtime.open(fast_path, workflows=[flow]) as runtime:
+        await runtime.start(flow, run_id="r")
+        await reported.wait()
+    async with Runtime.open(fast_path, workflows=[flow]) as runtime:
+        await (await runtime.resume("r")).result()
+    assert reports[0] == reports[1]
+    assert (reports[0].status, reports[0].ending) == (ReportStatus.FAILED, Ending.BUDGET)
+    assert reports[0].usage.requests == len(model.requests) == 1
+
+
 async def test_money_is_reserved_and_settled(trial: Trial) -> None:
     usage = Usage(200, 30)
     report = await trial.ask(
@@ -531,6 +554,17 @@ async def test_a_servers_word_is_kept_within_reason(
     assert done.data["used"]["tokens"] == spent.tokens <= started.data["cost"]["tokens"]
     assert ("disputed" in done.data) is disputed
     assert "charged" in (done.value or "") or "assumed" in (done.value or "")
+
+
+async def test_a_report_can_be_a_runs_result(fast_path: Path) -> None:
+    async def workflow(run: Run, _: None) -> Report[Finding]:
+        model = ScriptedModel([answer({"what": "a"})])
+        return await run_agent(run, PLAIN, "x", model=model, output=Finding)
+
+    async with Runtime.open(fast_path) as runtime:
+        report = await runtime.run(Workflow("test", workflow, returns=Report[Finding]))
+    assert isinstance(report, Report)
+    assert report.require() == Finding(what="a")
 
 
 # -------------------------------------------------------------------- before anything starts
@@ -575,10 +609,10 @@ async def test_the_journal_has_what_the_model_was_shown_byte_for_byte(trial: Tri
 async def test_a_full_context_is_compacted_and_its_calls_stay_answered(trial: Trial) -> None:
     role = Role("finder", "", "x", tools=("read",), max_tokens=100, max_turns=20)
     script = [call("read", name=f"{n}") for n in range(8)]
-    report = await trial.ask([*script, answer({"what": "a"})], role=role, context_length=1500)
+    report = await trial.ask([*script, answer({"what": "a"})], role=role, context_length=1900)
     assert report.status is ReportStatus.COMPLETE
     for request in trial.model.requests:
-        assert sum(map(len, request.messages)) < 1400 * 3
+        assert sum(map(len, request.messages)) < 1800 * 3
     results = [m for m in trial.sent(8) if m["role"] == "tool"]
     assert len(results) == 8
     assert "left out to save room" in results[0]["content"]

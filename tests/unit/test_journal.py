@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -534,3 +535,29 @@ async def test_the_list_of_runs_is_newest_first_with_their_status(fast_path: Pat
         ("b", Status.FAILED, 3),
         ("a", Status.COMPLETED, 5),
     ]
+
+
+async def test_a_second_process_leaves_the_log_of_a_journal_in_use(tmp_path: Path) -> None:
+    """POSIX locks go when any handle of the file is closed; then the other would remove the log."""
+    path = tmp_path / "journal.db"
+    other = (
+        "import sys; from manyhands.runtime import Runtime\n"
+        "runtime = Runtime.open(sys.argv[1]); runtime.runs(); runtime.journal.close()"
+    )
+
+    async def work(run: Run, _: object) -> None:
+        for i in range(40):
+            await run.step(f"s{i}", lambda: "x" * 1000)
+            if i % 20 == 10:
+                before = log.stat().st_ino
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-c", other, str(path)
+                )
+                assert await process.wait() == 0
+                assert log.stat().st_ino == before
+
+    log = path.with_name(path.name + "-wal")
+    async with Runtime.open(path) as runtime:
+        await runtime.run(Workflow("w", work), None, run_id="a")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -8,6 +8,7 @@ that nothing is missing.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Context:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._messages: list[_Message] = []
+        self._unstored: dict[str, bytes] = {}
         self._hashes: list[str] = []
         self._changes: list[dict[str, Any]] = []
         self._before = ""
@@ -103,7 +105,7 @@ class Context:
         """The encoded messages, as they go into a request."""
         return tuple(message.content for message in self._messages)
 
-    async def add(
+    def add(
         self,
         message: Mapping[str, Any],
         *,
@@ -112,18 +114,16 @@ class Context:
         parts: Iterable[Item] = (),
     ) -> None:
         """Append one chat message. ``parts``: the items that its text was made from."""
-        told = tuple([await self._part(item) for item in parts])
-        made = await self._make(message)
+        told = tuple(self._part(item) for item in parts)
+        made = self._make(message)
         entry = Entry(made.blob, made.role, origin, agent, "added", told)
         self._changes.append(entry.data(len(self._messages)))
         self._messages.append(made)
         self.bytes += len(made.content)
 
-    async def compact(
-        self, at: int, message: Mapping[str, Any], *, origin: str, agent: str
-    ) -> None:
+    def compact(self, at: int, message: Mapping[str, Any], *, origin: str, agent: str) -> None:
         """Put a shorter message in the place of the one at index ``at``."""
-        made = await self._make(message)
+        made = self._make(message)
         entry = Entry(made.blob, made.role, origin, agent, "compacted")
         self._changes.append(entry.data(at))
         self.bytes += len(made.content) - len(self._messages[at].content)
@@ -136,7 +136,7 @@ class Context:
         self.bytes -= len(self._messages.pop(at).content)
         del self._hashes[at:]
 
-    async def shrink(self, limit: int, *, origin: str, agent: str, keep: int = 2) -> int:
+    def shrink(self, limit: int, *, origin: str, agent: str, keep: int = 2) -> int:
         """Compact the oldest tool results, the last ``keep`` excepted, until ``limit`` bytes fit.
 
         A result's place is kept (a call without one is refused by servers); its text becomes a
@@ -151,13 +151,16 @@ class Context:
             note = f"[left out to save room: {len(old.content)} bytes; the whole is {old.blob}]"
             if len(note) + 200 < len(old.content):
                 short = {"role": "tool", "tool_call_id": old.result, "content": note}
-                await self.compact(at, short, origin=origin, agent=agent)
+                self.compact(at, short, origin=origin, agent=agent)
                 self._messages[at].compacted = True
                 done += 1
         return done
 
     async def record(self, key: str, data: Mapping[str, Any]) -> None:
-        """Journal what this call's list is, as a change of the one before."""
+        """Journal what this call's list is, as a change of the one before.
+
+        The messages that it names are stored ahead of it, in the same breath.
+        """
         changes, self._changes = self._changes, []
         before, self._before = self._before, self.hash
         about = {
@@ -167,18 +170,26 @@ class Context:
             "length": len(self._messages),
             "hash": self.hash,
         }
-        await self._run.record(key, RECORD, {**data, **about})
+        unstored, self._unstored = self._unstored, {}
+        await asyncio.gather(
+            *(self._run.blob(content) for content in unstored.values()),
+            self._run.record(key, RECORD, {**data, **about}),
+        )
 
-    async def _make(self, message: Mapping[str, Any]) -> _Message:
+    def _make(self, message: Mapping[str, Any]) -> _Message:
         content = encode(message)
-        blob = await self._run.blob(content)
+        blob = self._to_store(content)
         return _Message(content, blob, message["role"], message.get("tool_call_id", ""))
 
-    async def _part(self, item: Item) -> dict[str, str]:
-        blob = item.blob or await self._run.blob(clean(item.text).encode())
+    def _to_store(self, content: bytes) -> str:
+        blob = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self._unstored[blob] = content
+        return blob
+
+    def _part(self, item: Item) -> dict[str, str]:
         return {
             "title": item.title,
-            "blob": blob,
+            "blob": item.blob or self._to_store(clean(item.text).encode()),
             "origin": item.origin,
             "agent": item.agent,
             "status": item.status,

@@ -8,6 +8,7 @@ a crash it runs again from the top, and finished requests and calls come from th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
@@ -179,7 +180,7 @@ class _Agent:
 
     async def _take_turns(self) -> Report[Any]:
         for turn in range(self._role.max_turns):
-            if await self._scope.stopping(f"turn/{turn}/stopping"):
+            if await self._hear(f"turn/{turn}"):
                 return await self._wrap_up(Ending.STOPPED)
             report = await self._turn(f"turn/{turn}")
             if report is not None:
@@ -204,11 +205,11 @@ class _Agent:
         if self._output is not None:
             text.insert(2, self._output.instructions(as_tool=len(self._toolbox) > 0))
         origin = f"role:{self._role.name}"
-        await self._context.add(
+        self._context.add(
             {"role": "system", "content": "\n\n".join(text)}, origin=origin, agent=HARNESS
         )
         shown = [f"{_line(i.title)} (from {_line(i.agent)}):\n{self._as_data(i)}" for i in items]
-        await self._context.add(
+        self._context.add(
             {"role": "user", "content": "\n\n".join([task.text, *shown])},
             origin=task.origin,
             agent=task.agent,
@@ -218,21 +219,25 @@ class _Agent:
     def _as_data(self, item: Item) -> str:
         return delimit("data", item.text, f"{self._scope.id}/{self._scope.path}/{item.title}")
 
-    async def _say(self, text: str, *, origin: str, agent: str = HARNESS) -> None:
-        await self._context.add({"role": "user", "content": text}, origin=origin, agent=agent)
+    def _say(self, text: str, *, origin: str, agent: str = HARNESS) -> None:
+        self._context.add({"role": "user", "content": text}, origin=origin, agent=agent)
 
-    async def _hear(self, key: str) -> None:
-        for message in await self._scope.steers(f"{key}/steers"):
-            await self._say(
+    async def _hear(self, key: str) -> bool:
+        """What a person has said since the last turn; True when it was to stop."""
+        stop, messages = await asyncio.gather(
+            self._scope.stopping(f"{key}/stopping"), self._scope.steers(f"{key}/steers")
+        )
+        for message in messages:
+            self._say(
                 f"A message from the person who supervises you:\n{message}",
                 origin=self._scope.key(f"{key}/steers"),
                 agent=PERSON,
             )
+        return stop
 
     # ---------------------------------------------------------------- one turn
 
     async def _turn(self, key: str) -> Report[Any] | None:
-        await self._hear(key)
         attempt = await self._request(key)
         if isinstance(attempt, Faulty):
             return await self._nudge(key, attempt)
@@ -255,7 +260,7 @@ class _Agent:
         """The model's reply, or its last error; or that the request was given up on our side."""
         if self._context_bytes is not None and self._context.bytes > self._context_bytes:
             origin = self._scope.key(f"{key}/context")
-            await self._context.shrink(self._context_bytes, origin=origin, agent=HARNESS)
+            self._context.shrink(self._context_bytes, origin=origin, agent=HARNESS)
         await self._context.record(f"{key}/context", {"model": self._model.name})
         request = self._assemble(tool_choice)
         try:
@@ -305,7 +310,7 @@ class _Agent:
     # ---------------------------------------------------------------- responses
 
     async def _run_calls(self, key: str, attempt: Attempt, found: Called) -> Report[Any] | None:
-        await self._context.add(
+        self._context.add(
             assistant_message(attempt.text, self._calls.named(key, found.calls)),
             origin=self._scope.key(f"{key}/request"),
             agent=self._scope.path,
@@ -314,7 +319,7 @@ class _Agent:
         for result in results:
             self._spent(result.usage)
             message = result_message(result, self._scope.id)
-            await self._context.add(message, origin=result.origin, agent=result.agent)
+            self._context.add(message, origin=result.origin, agent=result.agent)
         texts = [result.text for result in results]
         if self._repetition.seen(found.calls, texts) >= self._limits.repeats:
             times = f"{self._repetition.times} times with the same result"
@@ -338,10 +343,10 @@ class _Agent:
         else:
             said = assistant_message(attempt.text.strip() or "(an empty reply)", ())
             told = {"role": "user", "content": found.message}
-        await self._context.add(said, origin=origin, agent=self._scope.path)
+        self._context.add(said, origin=origin, agent=self._scope.path)
         ended = await self._nudge(key, found, silent=True)
         if ended is None:
-            await self._context.add(told, origin=self._scope.key(f"{key}/nudge"), agent=HARNESS)
+            self._context.add(told, origin=self._scope.key(f"{key}/nudge"), agent=HARNESS)
         return ended
 
     async def _nudge(self, key: str, fault: Faulty, *, silent: bool = False) -> Report[Any] | None:
@@ -358,7 +363,7 @@ class _Agent:
         data = {"ending": fault.ending, "message": fault.message, "in_a_row": self._faults}
         await self._scope.record(f"{key}/nudge", "agent:nudge", data)
         if not silent:
-            await self._say(fault.message, origin=self._scope.key(f"{key}/nudge"))
+            self._say(fault.message, origin=self._scope.key(f"{key}/nudge"))
         return None
 
     async def _wrap_up(self, ending: Ending) -> Report[Any]:
@@ -367,7 +372,7 @@ class _Agent:
         how = "Report now what you have: give your answer, without any further tool call."
         if self._output is not None and len(self._toolbox):
             how = f"Report now what you have: call the tool `{ANSWER}`."
-        await self._say(f"{why} {how}", origin=self._scope.key("final"))
+        self._say(f"{why} {how}", origin=self._scope.key("final"))
         forced = ANSWER if self._output is not None else "none"
         attempt = await self._request("final", forced)
         if isinstance(attempt, Faulty) or attempt.error:

@@ -16,7 +16,7 @@ from manyhands.cli.runs import AsJson, Journal, go, runtime_of
 from manyhands.config import load_config
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
-from manyhands.wiring import lab_workflow
+from manyhands.wiring import lab_workflow, models_of
 
 app = typer.Typer(
     help="Autonomous research on a training script: experiments, a ledger, honest promotions.",
@@ -58,7 +58,10 @@ def run(
 
     `manyhands lab run . --model http://localhost:8000/v1#qwen3 --role planner=algorithm`
     """
-    from manyhands.teams.lab.opening import check_clean  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.opening import (  # noqa: PLC0415 - optional extra
+        check_clean,
+        check_order,
+    )
     from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
 
@@ -73,9 +76,12 @@ def run(
         models=_models(model, role or []),
     )
     budget = Budget(tokens=tokens, usd=usd)
+    check_order(loaded, order)
 
     async def work() -> None:
         await check_clean(loaded)
+        for made in models_of(order, load_config(Path.cwd())).values():
+            await made.close()
         async with runtime_of(journal) as runtime:
             _mention_unfinished(runtime, loaded.dir)
             workflow = lab_workflow(load_config(Path.cwd()))
@@ -155,14 +161,14 @@ def _print_outcome(runtime: Runtime, run_id: str, outcome: dict[str, Any]) -> No
 def _experiments_table(view: Any) -> None:
     from rich.text import Text  # noqa: PLC0415
 
-    from manyhands.cli.progress import MARKS  # noqa: PLC0415 - optional extra
+    from manyhands.cli.progress import mark_of  # noqa: PLC0415 - optional extra
 
     table(
         ["experiment", "verdict", ">screened", ">gain", ">pairs", ">p", ">holdout", "hypothesis"],
         [
             (
                 e.id,
-                Text.from_markup(MARKS[e.verdict]),
+                Text.from_markup(mark_of(e)),
                 _signed(e.screen_gain),
                 _signed(e.decision.gain) if e.decision and e.decision.pairs else "",
                 e.decision.pairs if e.decision else "",
@@ -248,9 +254,9 @@ def resume(
     async def work() -> None:
         async with runtime_of(journal) as runtime:
             info = find_run(runtime, study)
-            config = read_lab(runtime, info.run_id).config
+            total = read_lab(runtime, info.run_id).manifest.get("runs", 0)
             handle = await runtime.resume(info.run_id)
-            await _watch(runtime, handle, config.budget.runs if config else 0, as_json)
+            await _watch(runtime, handle, total, as_json)
 
     go(work())
 
@@ -285,7 +291,7 @@ def show_status(study: Study, journal: Journal = None, as_json: AsJson = False) 
         async with runtime_of(journal) as runtime:
             info = find_run(runtime, study)
             view = read_lab(runtime, info.run_id)
-            found = {"run": info.run_id, "status": str(info.status)} | status_of(view)
+            found = {"run": info.run_id, "status": str(info.status)} | status_of(view, time.time())
             if as_json:
                 print_json(found)
                 return
@@ -462,5 +468,5 @@ def power(
     names = list(rows[0])
     table(
         [n.replace("_", " ") for n in names],
-        [[f"{v:.3g}" if isinstance(v, float) else v for v in row.values()] for row in rows],
+        [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows],
     )

@@ -33,6 +33,11 @@ MARKS = {
 }
 
 
+def mark_of(e: Experiment) -> str:
+    """The verdict in a word; one that was never tested says so."""
+    return "[yellow]– not tested[/]" if e.rule == "not-confirmed" else MARKS[e.verdict]
+
+
 class StudyProgress:
     """Prints events as they come. Use as a context manager around the run."""
 
@@ -40,6 +45,7 @@ class StudyProgress:
         self.view = LabView(run_id)
         self._runtime = runtime
         self._quiet = quiet
+        self._known = 0
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -120,12 +126,14 @@ class StudyProgress:
             )
 
     def _queued(self) -> None:
-        waiting = self.view.queue
+        known, self._known = self._known, len(self.view.proposed)
+        fresh = {h.id for h in self.view.proposed[known:]}
+        waiting = [h for h in self.view.queue if h.id in fresh]
         if waiting:
             self._say(f"[dim]queued: {escape(plain('; '.join(h.title for h in waiting)))}[/]")
 
     def _experiment(self, e: Experiment) -> None:
-        text = f"{e.id}  {MARKS[e.verdict]}  {escape(plain(e.hypothesis.title))}"
+        text = f"{e.id}  {mark_of(e)}  {escape(plain(e.hypothesis.title))}"
         if e.decision is not None and e.decision.pairs:
             d = e.decision
             text += f"  [dim]gain {d.gain:+.4g} over {d.pairs} pairs, p {d.p_value:.3g}[/]"

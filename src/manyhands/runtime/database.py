@@ -55,7 +55,7 @@ INSERT_BLOB = "INSERT OR IGNORE INTO blobs VALUES (?,?)"
 EVENT_COLUMNS = "seq,epoch,ts,type,key,data,value,ref,crc"
 INSERT_RUN = "INSERT INTO runs VALUES (?,?,?,?,?,NULL)"
 
-_HEADER = b"SQLite format 3\0"
+_HEADER_BYTES = 100
 
 Row = tuple[Any, ...]
 
@@ -78,7 +78,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection to the journal at ``path``, which is made if it is not there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_header(path)
+        _check_size(path)
         db = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
         )
@@ -95,13 +95,14 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check_header(path: Path) -> None:
-    """SQLite takes a file of a few bytes for an empty database; it may be somebody's."""
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(len(_HEADER))
-        if start not in (b"", _HEADER):
-            raise unreadable(path, "file is not a database")
+def _check_size(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database; it may be somebody's.
+
+    Only its size is looked at: to open and close the file would drop every lock that this process
+    holds on it (POSIX), and another process would then remove the log of a journal in use.
+    """
+    if path.is_file() and 0 < path.stat().st_size < _HEADER_BYTES:
+        raise unreadable(path, "file is not a database")
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -108,7 +108,7 @@ def _headline(
 def _next_command(lab: Lab, branch: str) -> str:
     if not branch:
         return f"manyhands lab run {_short(lab.study.dir)} --seed {lab.order.seed + 1}"
-    return f"git diff HEAD {branch} -- {_short(lab.study.dir)}"
+    return f"git -C {_short(lab.study.dir)} diff HEAD {branch} -- ."
 
 
 def _short(path: Path) -> str:
@@ -123,7 +123,7 @@ async def _branch(run: Run, lab: Lab) -> str:
         return ""
     name = f"manyhands/{lab.study.name}/{lab.run_id}"
     ref = f"refs/heads/{name}"
-    await run.step("branch", lab.repository.advance, ref, lab.master.commit, None)
+    await run.step(f"branch/{run.id}", lab.repository.advance, ref, lab.master.commit, None)
     return name
 
 

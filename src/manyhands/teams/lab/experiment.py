@@ -147,7 +147,8 @@ async def rebase(run: Run, lab: Lab, candidate: Candidate) -> bool:
         if patch is None:
             candidate.end(Verdict.STALE, "stale-parent", "its change no longer fits the master")
         else:
-            candidate.rebased_from = candidate.commit
+            candidate.rebased_from = candidate.rebased_from or candidate.commit
+            candidate.first_parent = candidate.first_parent or candidate.parent
             await adopt(scope, lab, candidate.on(lab.master.commit), patch)
     if candidate.verdict is not None:
         candidate.verdict = Verdict.STALE
@@ -219,11 +220,11 @@ async def ledger_rows(
 ) -> list[LedgerRow]:
     now = await run.now("now")
     rows = [
-        _row(lab, experiment, m, delta, now)
+        _row(lab, experiment, m, delta, now, candidate.first_parent)
         for m, delta in sorted(candidate.measured, key=lambda md: (md[0].phase, md[0].seed))
     ]
     if not rows:
-        rows = [_row(lab, experiment, None, None, now)]
+        rows = [_row(lab, experiment, None, None, now, "")]
     for row in rows:
         await run.record(f"row-{row.row}", "lab:row", row.model_dump(mode="json"))
     lab.rows += rows
@@ -231,10 +232,22 @@ async def ledger_rows(
 
 
 def _row(
-    lab: Lab, e: Experiment, m: Measurement | None, delta: float | None, now: float
+    lab: Lab,
+    e: Experiment,
+    m: Measurement | None,
+    delta: float | None,
+    now: float,
+    first_parent: str,
 ) -> LedgerRow:
     number = lab.next_row()
-    of_master = m is not None and m.candidate != e.candidate and m.candidate != e.rebased_from
+    # What was screened before a rebase is another program than the one that has the verdict.
+    earlier = (
+        m is not None
+        and e.rebased_from not in ("", e.candidate)
+        and (m.candidate == e.rebased_from)
+    )
+    of_master = m is not None and m.candidate != e.candidate and not earlier
+    verdict = Verdict.STALE if earlier else Verdict.BASELINE if of_master else e.verdict
     return LedgerRow(
         row=number,
         campaign=lab.campaign,
@@ -242,7 +255,7 @@ def _row(
         hypothesis=e.hypothesis.id,
         title=e.hypothesis.title,
         phase=m.phase if m else Phase.SCREEN,
-        parent=e.parent,
+        parent=first_parent if earlier else e.parent,
         candidate=m.candidate if m else e.candidate,
         seed=m.seed if m else -1,
         worker=f"worker-{e.id}",
@@ -254,8 +267,8 @@ def _row(
         cpu_seconds=m.cpu_seconds if m else 0.0,
         peak_memory_mb=m.peak_memory_mb if m else 0.0,
         exit=m.exit if m else "not_run",
-        verdict=Verdict.BASELINE if of_master else e.verdict,
-        rule="" if of_master else e.rule,
+        verdict=verdict,
+        rule="" if of_master else "rebased" if earlier else e.rule,
         created_at=now,
         started_at=m.started_at if m else 0.0,
         slot=m.slot if m else -1,

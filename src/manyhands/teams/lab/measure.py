@@ -14,12 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from manyhands.errors import StudyError
+from manyhands.errors import StepFailed, StudyError
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 from manyhands.runtime import Run
 from manyhands.teams.lab.records import Measurement, Phase
 from manyhands.teams.lab.state import OUTLIVED, Lab
 from manyhands.teams.lab.study import Study
+
+#: How a step fails that a person has interrupted.
+INTERRUPTED = "Interrupted"
 
 
 async def measure(
@@ -32,9 +35,22 @@ async def measure(
     key = f"{phase}/{commit[:12]}/{seed}"
     lab.runs += 1
     work = partial(_train_and_evaluate, lab, run.key(key))
-    found: Measurement = await run.step(
-        key, work, commit, seed, phase, holdout, returns=Measurement
-    )
+    try:
+        found: Measurement = await run.step(
+            key, work, commit, seed, phase, holdout, returns=Measurement
+        )
+    except StepFailed as error:
+        if error.kind != INTERRUPTED:
+            raise
+        found = Measurement(
+            key=run.key(key),
+            candidate=commit,
+            seed=seed,
+            phase=phase,
+            exit="interrupted",
+            metric=None,
+            detail=error.message,
+        )
     await run.record(
         f"{key}/measured",
         "lab:run",

@@ -192,5 +192,26 @@ def _on_hosts(
     return ((1 - share) * good + share * bad - metric) / sd
 
 
+def _by_cap(caps: Sequence[int], candidates: int) -> str:
+    """What ``max_pairs`` costs and finds, under Gaussian noise."""
+    names = ("pairs, no gain", "promoted at 0 sd", "1 sd", "1.5 sd", "2 sd")
+    lines = ["max_pairs" + "".join(f"{name:>{len(name) + 4}}" for name in names)]
+    for cap in caps:
+        ends = [
+            simulate(
+                GateSettings(max_pairs=cap), Noise.GAUSSIAN, gain_sd=gain, candidates=candidates
+            )
+            for gain in (0.0, 1.0, 1.5, 2.0)
+        ]
+        shares = [f"{100 * end.promoted_fraction:.1f}%" for end in ends]
+        cells = (f"{ends[0].pairs_mean:.1f}", *shares)
+        lines.append(
+            f"{cap:<9}"
+            + "".join(f"{cell:>{len(name) + 4}}" for name, cell in zip(names, cells, strict=True))
+        )
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(render_power(power_table(candidates=10_000)))
+    print(render_power(power_table(candidates=10_000)), end="\n\n")
+    print(_by_cap((8, 12, 20, 28, 40, 60), candidates=10_000))

@@ -18,7 +18,7 @@ from manyhands.teams.lab.preflight import program
 from manyhands.teams.lab.promotion import master_ref
 from manyhands.teams.lab.records import Hypothesis, Master, Phase, Verdict
 from manyhands.teams.lab.repository import Repository
-from manyhands.teams.lab.state import Candidate, Lab, Order, Places, Slots
+from manyhands.teams.lab.state import Candidate, Lab, Order, Places, Slots, gate_of
 from manyhands.teams.lab.study import Study
 
 #: Documents of a study that the researcher reads, next to its own files.
@@ -27,6 +27,7 @@ DOCUMENTS = ("*.md", "papers/*.md", "papers/*.txt", "notes/*.md")
 
 async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: Cast) -> Lab:
     """Take the study as it is at its repository's HEAD and prepare its data."""
+    check_order(study, order)
     repository = await Repository.open(study.dir)
     base = await run.step("base", partial(_base, repository))
     await _same_study(run, study)
@@ -53,6 +54,20 @@ async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: 
     lab.environment = await run.step("environment", partial(_environment, lab))
     await run.record("study", "lab:study", lab.manifest(), value=study.config)
     return lab
+
+
+def check_order(study: Study, order: Order) -> None:
+    """Raises `StudyError` for a budget with which nothing could ever be promoted."""
+    promotion = study.config.promotion
+    runs = order.runs if order.runs is not None else study.config.budget.runs
+    gate = gate_of(study).first
+    least = promotion.baseline_seeds + promotion.screen_seeds + 2 * gate
+    if runs < least:
+        raise StudyError(
+            f"{runs} runs cannot promote anything: {promotion.baseline_seeds} for the baseline, "
+            f"{promotion.screen_seeds} to screen and {2 * gate} to confirm make {least}",
+            next=f"give --runs {least} or more",
+        )
 
 
 async def check_clean(study: Study) -> None:
@@ -127,7 +142,8 @@ async def _first_master(run: Run, lab: Lab) -> None:
     async def place(commit: str) -> bool:
         return await lab.repository.advance(master_ref(lab), commit, None)
 
-    await run.step("first-master", place, lab.base)
+    # The run's id is in the key: a fork has refs of its own to set.
+    await run.step(f"first-master/{run.id}", place, lab.base)
     await run.record("master-0", "lab:master", lab.master.model_dump(mode="json"))
 
 

@@ -105,7 +105,11 @@ async def promote(run: Run, lab: Lab, candidate: Candidate, pairs: Sequence[Pair
     if candidate.parent != lab.master.commit:
         return False
     if not await run.step(
-        f"promote-{candidate.id}", lab.repository.advance, ref, candidate.commit, candidate.parent
+        f"promote-{candidate.id}/{run.id}",
+        lab.repository.advance,
+        ref,
+        candidate.commit,
+        candidate.parent,
     ):
         return False
     lab.master = Master(

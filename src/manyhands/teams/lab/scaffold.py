@@ -87,7 +87,7 @@ class Proposal:
     open: tuple[str, ...] = ()
 
     def still_open(self, *, patched: bool) -> tuple[str, ...]:
-        """What a person has to do before the first run, the patch included unless it was applied."""
+        """What a person has to do before the first run; the patch too, unless it was applied."""
         todo = f"apply the patch to {', '.join(self.patched)}: training leaves no model yet"
         return (*self.open, *((todo,) if self.patch and not patched else ()))
 

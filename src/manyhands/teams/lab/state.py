@@ -144,6 +144,7 @@ class Candidate:
     decision: GateDecision | None = None
     holdout_gain: float | None = None
     rebased_from: str = ""
+    first_parent: str = ""
     measured: list[tuple[Measurement, float | None]] = field(
         default_factory=list[tuple[Measurement, float | None]]
     )
@@ -193,6 +194,13 @@ class Candidate:
             comment=self.comment,
             diff=self.diff,
         )
+
+
+def gate_of(study: Study) -> GateSettings:
+    promotion = study.config.promotion
+    return GateSettings(
+        alpha=promotion.alpha, max_pairs=promotion.max_pairs, min_gain=promotion.min_gain
+    )
 
 
 @dataclass(slots=True)
@@ -251,10 +259,7 @@ class Lab:
 
     @property
     def gate(self) -> GateSettings:
-        promotion = self.study.config.promotion
-        return GateSettings(
-            alpha=promotion.alpha, max_pairs=promotion.max_pairs, min_gain=promotion.min_gain
-        )
+        return gate_of(self.study)
 
     def room(self) -> int:
         """How many experiments this round may screen: two waves, leaving enough for a first look
@@ -323,6 +328,7 @@ class Lab:
             "base": self.base,
             "campaign": self.campaign,
             "slots": self.slots.count,
+            "runs": self.order.runs or self.study.config.budget.runs,
             "fillers": self.cast.names,
             "environment": self.environment,
             "isolation": {"level": isolation.level, "notes": list(isolation.notes)},
