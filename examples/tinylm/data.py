@@ -115,8 +115,11 @@ def copy_bytecode(prefix: Path) -> None:
     script += "    s = getattr(m, '__spec__', None)\n"
     script += "    if s and s.cached and s.has_location: print(s.origin, s.cached, sep='\\t')"
     listed = subprocess.run(
-        [sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-B", "-c", script], capture_output=True, text=True, check=False
     )
+    if listed.returncode:
+        reason = listed.stderr.strip().splitlines()[-1]
+        raise SystemExit(f"{sys.executable} cannot import what training needs: {reason}")
     for line in listed.stdout.splitlines():
         source, cached = line.split("\t")
         target = cached_path(source, prefix)

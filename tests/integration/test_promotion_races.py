@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from manyhands.runtime import Runtime
 from manyhands.teams.lab.records import Phase, Verdict
+from manyhands.teams.lab.view import read_lab
 from tests.studies import git, lay_out
-from tests.studies.casts import proposing, run_study
+from tests.studies.casts import proposing, run_study, workflow_of
 
 pytestmark = pytest.mark.needs("bubblewrap")
 
@@ -38,3 +40,19 @@ async def test_a_change_that_the_new_master_has_already_is_stale(tmp_path: Path)
     verdicts = [e.verdict for e in view.experiments]
     assert verdicts.count(Verdict.PROMOTED) <= 1
     assert len(view.masters) == 1 + verdicts.count(Verdict.PROMOTED)
+
+
+async def test_a_forked_study_promotes_on_refs_of_its_own(tmp_path: Path) -> None:
+    study = lay_out("regression", tmp_path / "study")
+    cast = proposing([("RATE", 0.009)])
+    await run_study(tmp_path, study, cast, runs=18, slots=4)
+    async with Runtime.open(tmp_path / "journal.db", workflows=[workflow_of(cast)]) as runtime:
+        gate = next(k for k in runtime.view("study").steps if k.startswith("round-1/gate/"))
+        await runtime.fork("study", gate, new_run_id="other")
+        await (await runtime.resume("other")).result()
+        view = read_lab(runtime, "other")
+    promoted = [e for e in view.experiments if e.verdict is Verdict.PROMOTED]
+    assert [e.candidate for e in promoted] == [
+        git(study, "rev-parse", "refs/manyhands/other/master")
+    ]
+    assert git(study, "rev-parse", "manyhands/regression/other") == promoted[0].candidate

@@ -40,13 +40,16 @@ def proposing(changes: Sequence[tuple[str, float | str]]) -> Cast:
     return replace(cast_of_algorithms(1), planner=Filled("fixed", plan))
 
 
-async def run_study(folder: Path, study: Path, cast: Cast, *, runs: int, slots: int) -> LabView:
-    """Run the study to its end with a journal in ``folder``; what its journal tells."""
-
+def workflow_of(cast: Cast) -> Workflow:
     async def work(run: Run, order: object) -> object:
         return await lab(run, Order.model_validate(order), jobs=LocalJobRunner(), cast=cast)
 
+    return Workflow("lab", work)
+
+
+async def run_study(folder: Path, study: Path, cast: Cast, *, runs: int, slots: int) -> LabView:
+    """Run the study to its end with a journal in ``folder``; what its journal tells."""
     async with Runtime.open(folder / "journal.db") as runtime:
         order = Order(study=str(study), runs=runs, slots=slots)
-        await runtime.run(Workflow("lab", work), order, run_id="study")
+        await runtime.run(workflow_of(cast), order, run_id="study")
         return read_lab(runtime, "study")

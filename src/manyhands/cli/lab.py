@@ -234,7 +234,7 @@ def init(
         patch = not yes and typer.confirm("Apply it?", default=False)
     for path in write_study(folder, proposal, force=force, patch=patch):
         out.print(f"wrote {path}", markup=False, soft_wrap=True)
-    for thing in proposal.open:
+    for thing in proposal.still_open(patched=patch):
         out.print(f"still to do: {thing}", markup=False)
     out.print(f"→ commit, then: manyhands lab run {folder}", markup=False)
 

@@ -160,8 +160,8 @@ def render(report: AuditReport) -> str:
     lines += [_promotion_line(promotion) for promotion in report.promotions]
     lines += [
         "",
-        f"{report.supported} supported, {report.within_noise} within noise, {report.min_of_k} min of "
-        f"k (the best of several tries), {report.unknown} unknown",
+        f"{report.supported} supported, {report.within_noise} within noise, {report.min_of_k} "
+        f"min of k (the best of several tries), {report.unknown} unknown",
         f"A promotion without any gain is called supported at most {report.alpha:.0%} of the time.",
         *(f"problem: {problem}" for problem in report.problems[:20]),
     ]

@@ -72,6 +72,7 @@ def check_order(study: Study, order: Order) -> None:
 
 async def check_clean(study: Study) -> None:
     """Raises `RepositoryError` where the study is not what its repository's last commit holds."""
+    study.check_paths()
     await (await Repository.open(study.dir)).check_clean()
 
 
