@@ -55,7 +55,7 @@ def _long(options: Options) -> list[Row]:
         rounds,
         lambda *_: _in_new_folder(OURS, options, count=1, turns=turns, latency=0.0),
     )
-    name = f"one agent: last {edge} of {turns} turns ÷ first {edge}, wall"
+    name = f"one agent: last {edge} of {turns} turns ÷ first {edge}, cpu"
     return [Row("agents", name, [_growth(s, edge) for s in found[OURS.name]])]
 
 

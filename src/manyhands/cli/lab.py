@@ -454,7 +454,10 @@ def power(
     Example: `manyhands lab power --alpha 0.01`
     """
     from manyhands.teams.lab.gate import GateSettings  # noqa: PLC0415 - optional extra
-    from manyhands.teams.lab.noise import power_table  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.noise import (  # noqa: PLC0415 - optional extra
+        power_table,
+        render_power,
+    )
 
     settings = (
         GateSettings(alpha=alpha)
@@ -465,8 +468,4 @@ def power(
     if as_json:
         print_json(rows)
         return
-    names = list(rows[0])
-    table(
-        [n.replace("_", " ") for n in names],
-        [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows],
-    )
+    typer.echo(render_power(rows))

@@ -25,7 +25,10 @@ _TEXT = "The quick brown fox jumps over the lazy dog. " * 4
 
 
 class Scripted:
-    """One agent's model: ``turns`` replies, ``latency`` seconds each."""
+    """One agent's model: ``turns`` replies, ``latency`` seconds each.
+
+    ``asked``: CPU seconds of the process at each request.
+    """
 
     name = "scripted"
     price: Price | None = None
@@ -39,7 +42,7 @@ class Scripted:
     async def request(
         self, request: ModelRequest, on_text: Callable[[str], None] | None = None
     ) -> ModelReply:
-        self.asked.append(time.perf_counter())
+        self.asked.append(time.process_time())
         turn = len(self.asked)
         if self._latency:
             await asyncio.sleep(self._latency)

@@ -64,7 +64,7 @@ class Dossier:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     told: str = ""
     alpha: float = 0.05
-    max_pairs: int = 20
+    max_pairs: int = 28
     whole: str = "results.tsv"
     run_id: str = ""
     made_at: float = 0.0

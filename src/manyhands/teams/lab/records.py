@@ -120,7 +120,8 @@ class Measurement(Record):
 class GateDecision(Record):
     """The promotion test's outcome. ``gain`` is positive when better, from confirmation runs only.
 
-    ``low``/``high``: confidence interval of the gain at level 1 - alpha (None below two pairs).
+    ``low``/``high``: bounds of the gain, each of which holds alone with probability 1 - alpha (None
+    below six pairs at the default alpha).
     """
 
     verdict: Literal["promoted", "not_better", "inconclusive"]

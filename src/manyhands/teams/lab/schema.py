@@ -103,7 +103,7 @@ class Promotion(Section):
     ``min_gain``: in units of the metric."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    max_pairs: Annotated[int, Field(ge=2)] = 24
+    max_pairs: Annotated[int, Field(ge=5)] = 28
     baseline_seeds: Annotated[int, Field(ge=2)] = 4
     screen_seeds: Annotated[int, Field(ge=1)] = 1
     min_gain: Annotated[float, Field(ge=0)] = 0.0
