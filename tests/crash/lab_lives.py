@@ -144,5 +144,12 @@ class Lives:
             )
         return found
 
+    def events_of_work(self) -> int:
+        """How many events say that something has ended: openings and starts come in every life."""
+        found: list[str] = []
+        if self._begun():
+            self._read(lambda r: found.extend(e.type for e in r.journal.events(RUN)))
+        return sum(type_ not in ("run.opened", "step.started") for type_ in found)
+
     def jobs_ended(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
