@@ -1,12 +1,15 @@
 """A study's own commands run by a plain shell: ``xargs -P SLOTS`` over one small script per run.
 
 Each script trains and evaluates one commit with one seed, as the lab did, but with no sandbox, no
-limits, no ledger and no test: what somebody would write instead of using the lab. As in the lab,
-each run is a session of its own, because Linux shares a busy machine out by session.
+limits, no ledger and no test: what somebody would write instead of using the lab. Two things are
+as in the lab, or the comparison is of something else: each run is a session of its own, because
+Linux shares a busy machine out by session; and its environment is built from nothing, because
+variables of the user's (``OPENBLAS_CORETYPE``) change how fast training is.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import shlex
 import shutil
@@ -37,6 +40,16 @@ def clocked(command: Sequence[str], cwd: Path, **more: Any) -> tuple[dict[str, A
     return {"wall": wall, "cpu": cpu}, done.stdout
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
 class ShellLoop:
     """The commands of the study in ``study`` (a git repository); ``place`` is for their files."""
 
@@ -63,7 +76,8 @@ class ShellLoop:
         scripts = [self._script(folder / str(n), row) for n, row in enumerate(ordered)]
         session = [] if (found := shutil.which("setsid")) is None else [found]
         loop = ["xargs", "-P", str(slots), "-n", "1", *session, "sh", "-e"]
-        times, _ = clocked(loop, folder, input="\n".join(map(str, scripts)))
+        listed = "\n".join(map(str, scripts))
+        times, _ = clocked(loop, folder, input=listed, env=_environment(folder))
         return times | {"count": len(scripts)}
 
     def _script(self, folder: Path, row: Row) -> Path:
