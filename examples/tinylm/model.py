@@ -24,7 +24,7 @@ CONFIG = "config.json"
 
 # One unit is one floating-point operation of a matrix product. Element-wise work waits for memory
 # and costs more per number; the weights below make equal work take about equal time.
-BUDGET = 300_000_000_000
+BUDGET = 140_000_000_000
 PER_STEP = 6_000_000
 PER_PARAMETER = 100
 PER_ACTIVATION = 100
