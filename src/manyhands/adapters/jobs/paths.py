@@ -35,6 +35,8 @@ NETWORK_SETTINGS = (
     "/etc/services",
     "/etc/protocols",
 )
+#: Names of folders that hold installed packages, and nothing else of a user's.
+PACKAGES = ("site-packages", "dist-packages")
 #: How many cores and memory nodes there are.
 TOPOLOGY = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 #: What a GPU's driver asks the machine for; only where there is one.
@@ -43,9 +45,12 @@ GPU_SYSTEM = ("/sys/bus/pci", "/sys/devices/pci*", "/sys/module/nvidia*", "/sys/
 
 
 def interpreter() -> list[Path]:
-    """The folders of the running interpreter: of its environment, and of the one below it."""
+    """The folders of the running interpreter: of its environment, of the one below it, and those
+    of packages that it takes from elsewhere (a ``.pth`` file names an environment beside it)."""
     real = Path(os.path.realpath(sys.executable))
     named = {Path(sys.prefix), Path(sys.exec_prefix), Path(sys.base_prefix), real.parent.parent}
+    packages = {Path(name) for name in sys.path if Path(name).name in PACKAGES}
+    named |= {path for path in packages if not any(path.is_relative_to(each) for each in named)}
     return sorted(path for path in named if path != path.parent)
 
 
