@@ -96,8 +96,10 @@ async def test_appends_that_wait_together_share_a_commit(fast_path: Path) -> Non
     await run_row(journal)
     held.clear()
     waiting = [append(journal, n) for n in range(1, 101)]
+    stored = [asyncio.create_task(journal.put_blob(b"%d" % n)) for n in range(100)]
+    await asyncio.sleep(0)  # all of them are queued
     held.set()
-    await asyncio.gather(*waiting)
+    await asyncio.gather(*waiting, *stored)
     journal.close()
     assert len(commits) <= 3
 
@@ -196,6 +198,26 @@ async def test_a_blob_is_stored_once(journal: Journal) -> None:
     names = {await journal.put_blob(b"x" * 10_000) for _ in range(3)}
     assert journal.read("SELECT count(*) FROM blobs") == [(1,)]
     assert journal.blob(names.pop()) == b"x" * 10_000
+
+
+async def test_a_blob_that_is_too_large_fails_alone(journal: Journal) -> None:
+    held = threading.Event()
+
+    def hold(_: JournalError | None) -> None:
+        held.wait(5)
+
+    journal.append("nobody", 1, [], done=hold)  # keeps the writer busy
+    journal._writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 5_000)
+    large = asyncio.create_task(journal.put_blob(b"x" * 10_000))
+    small = asyncio.create_task(journal.put_blob(b"y" * 1_000))
+    await asyncio.sleep(0)
+    event = append(journal, 1)  # in the same commit as both
+    held.set()
+    await event
+    with pytest.raises(JournalError, match="too big"):
+        await large
+    assert journal.blob(await small) == b"y" * 1_000
+    await append(journal, 2)
 
 
 async def test_a_missing_or_changed_blob_is_an_error(journal: Journal) -> None:

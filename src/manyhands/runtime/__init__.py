@@ -2,7 +2,7 @@
 
 from manyhands.runtime.artifacts import Artifact, ArtifactStatus, Evidence
 from manyhands.runtime.budget import Amounts, Budget
-from manyhands.runtime.clock import Clock
+from manyhands.runtime.clock import Clock, SkippingClock
 from manyhands.runtime.events import ENDED, SCHEMA, Effect, Event, Status, Type
 from manyhands.runtime.fold import CommandState, RunState, StepState
 from manyhands.runtime.reading import Reader, RunInfo
@@ -32,6 +32,7 @@ __all__ = [
     "RunState",
     "Runtime",
     "Settled",
+    "SkippingClock",
     "Status",
     "StepState",
     "Type",

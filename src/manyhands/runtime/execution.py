@@ -16,10 +16,10 @@ from manyhands.errors import DuplicateKey, JournalError, ReplayMismatch, Workflo
 from manyhands.runtime.artifacts import Artifacts
 from manyhands.runtime.budget import Budget, Pool
 from manyhands.runtime.clock import Clock
-from manyhands.runtime.codec import decode
+from manyhands.runtime.codec import decode, encode
 from manyhands.runtime.events import Event, Type
 from manyhands.runtime.fold import CommandState, RunState
-from manyhands.runtime.journal import Journal, Prepared
+from manyhands.runtime.journal import Journal, Prepared, awaitable
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +84,8 @@ class Execution:
         It is written together with that one, or at the loop's next turn if there is none by then.
         One that fails poisons its epoch: the next awaited one raises the error.
         """
+        if self.journal.redactor:
+            data, value = self._hidden(data, value)
         event = Event(self.state.seq + 1, self.epoch, self.clock.time(), type, key, data, value)
         prepared = self.journal.prepare(self.run_id, event)  # may raise: before anything changes
         blob = prepared[1]
@@ -94,6 +96,12 @@ class Execution:
         if len(self.unsent) == 1:
             self.loop.call_soon(self.flush)
         return event
+
+    def _hidden(self, data: dict[str, Any], value: str | None) -> tuple[dict[str, Any], str | None]:
+        hide = self.journal.redactor.text
+        text = encode(data)
+        hidden = hide(text)
+        return data if hidden == text else decode(hidden), None if value is None else hide(value)
 
     def flush(
         self,
@@ -115,30 +123,12 @@ class Execution:
         durable: bool = False,
     ) -> Event:
         """Append and wait for the commit. Raises `StaleEpoch`, `JournalFull`, `NotSerializable`."""
-        committed, done = self._commit()
+        committed, done = awaitable(self.loop)
         event = self.post(type, key, data, value)
         self.flush(durable, done)
         await committed
         self.on_append()
         return event
-
-    def _commit(self) -> tuple[asyncio.Future[None], Callable[[JournalError | None], None]]:
-        """What to await for a commit, and what the writer calls after it."""
-        loop = self.loop
-        committed: asyncio.Future[None] = loop.create_future()
-
-        def finish(error: JournalError | None) -> None:
-            if committed.done():
-                return
-            if error is None:
-                committed.set_result(None)
-            else:
-                committed.set_exception(error)
-
-        def done(error: JournalError | None) -> None:
-            loop.call_soon_threadsafe(finish, error)
-
-        return committed, done
 
     # ---------------------------------------------------------------- keys and pools
 
@@ -249,7 +239,7 @@ class Execution:
             "message": decode(message),
             "decided_on": decided_on,
         }
-        committed, done = self._commit()
+        committed, done = awaitable(self.loop)
         self.post(Type.COMMAND, "", data)
         self.flush(done=done)
         self._take_effect(self.state.commands[-1])

@@ -13,12 +13,13 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from manyhands.errors import JournalError, RunNotFound, StaleEpoch
+from manyhands.redaction import Redactor
 from manyhands.runtime.codec import digest
 from manyhands.runtime.database import (
     EVENT_COLUMNS,
@@ -57,23 +58,61 @@ class _Append:
 
 
 @dataclass(slots=True)
+class _Blob:
+    """Bytes that belong to no run: no epoch can refuse them."""
+
+    name: str
+    content: bytes
+    done: Callable[[JournalError | None], None]
+    error: JournalError | None = None
+
+
+@dataclass(slots=True)
 class _Call:
     work: Callable[[sqlite3.Connection], Any]
     done: Callable[[BaseException | None, Any], None]
+
+
+def awaitable(
+    loop: asyncio.AbstractEventLoop,
+) -> tuple[asyncio.Future[None], Callable[[JournalError | None], None]]:
+    """What to await for a commit, and what the writer calls after it."""
+    committed: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: JournalError | None) -> None:
+        if committed.done():
+            return
+        if error is None:
+            committed.set_result(None)
+        else:
+            committed.set_exception(error)
+
+    def done(error: JournalError | None) -> None:
+        loop.call_soon_threadsafe(finish, error)
+
+    return committed, done
 
 
 class Journal:
     """One SQLite file. Reads run on the caller's thread, all writes on the one writer thread.
 
     ``on_boundary`` is called on the writer thread around each commit: the place where a test ends
-    the process. An exception that it raises fails that commit.
+    the process. An exception that it raises fails that commit. ``secrets`` are what those who
+    append take out of it beforehand, with ``redactor``.
     """
 
-    def __init__(self, url: str | Path, *, on_boundary: Boundary | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        on_boundary: Boundary | None = None,
+        secrets: Iterable[str] = (),
+    ) -> None:
         self.path = parse_url(url)
+        self.redactor = Redactor(secrets)
         self._on_boundary = on_boundary
         self._commits = 0
-        self._queue: queue.SimpleQueue[_Append | _Call | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Append | _Blob | _Call | None] = queue.SimpleQueue()
         self._poison: dict[str, tuple[int, JournalError]] = {}
         self._closed = False
         self._writer = connect(self.path)
@@ -122,14 +161,12 @@ class Journal:
         return await future
 
     async def put_blob(self, content: bytes) -> str:
-        """Store bytes once; returns ``sha256:<hex>``."""
+        """Store bytes once, in one commit with all else that waits; returns ``sha256:<hex>``."""
         name = digest(content)
         if not self.read("SELECT 1 FROM blobs WHERE hash=?", name):
-
-            def insert(db: sqlite3.Connection) -> None:
-                db.execute(INSERT_BLOB, (name, content))
-
-            await self.call(insert)
+            stored, done = awaitable(asyncio.get_running_loop())
+            self._queue.put(_Blob(name, content, done))
+            await stored
         return name
 
     def _check_open(self) -> None:
@@ -149,33 +186,37 @@ class Journal:
             if call is not None:
                 self._run_call(call)
 
-    def _gather(self) -> tuple[list[_Append], _Call | None, bool]:
+    def _gather(self) -> tuple[list[_Append | _Blob], _Call | None, bool]:
         """All appends that wait already, up to the first call: one commit. False: the last one."""
-        batch: list[_Append] = []
+        batch: list[_Append | _Blob] = []
         item = self._queue.get()
-        while isinstance(item, _Append):
+        while isinstance(item, (_Append, _Blob)):
             batch.append(item)
             if len(batch) == _BATCH or self._queue.empty():
                 return batch, None, True
             item = self._queue.get()
         return batch, item, item is not None
 
-    def _commit(self, batch: list[_Append]) -> None:
+    def _commit(self, batch: list[_Append | _Blob]) -> None:
         db = self._writer
-        durable = any(item.durable for item in batch)
+        appends = [item for item in batch if isinstance(item, _Append)]
+        durable = any(item.durable for item in appends)
         try:
             self._boundary("before")
             if durable:
                 db.execute("PRAGMA synchronous=FULL")
             db.execute("BEGIN IMMEDIATE")
-            self._insert(db, batch)
+            for item in batch:
+                if isinstance(item, _Blob):
+                    self._store(db, item)
+            self._insert(db, appends)
             db.execute("COMMIT")
         except BaseException as error:
             self._rollback()
             failure = self._failure(error)
             for item in batch:
                 item.error = item.error or failure
-        for item in batch:
+        for item in appends:
             known, _ = self._poison.get(item.run_id, (-1, None))
             if item.error is not None and known < item.epoch:
                 self._poison[item.run_id] = (item.epoch, item.error)
@@ -183,6 +224,15 @@ class Journal:
             if durable:
                 db.execute("PRAGMA synchronous=NORMAL")
             self._boundary("after")
+
+    def _store(self, db: sqlite3.Connection, item: _Blob) -> None:
+        """One that cannot be stored must not take the events with it that share its commit."""
+        try:
+            db.execute(INSERT_BLOB, (item.name, item.content))
+        except Exception as error:
+            if not db.in_transaction:  # all of it is lost
+                raise
+            item.error = self._failure(error)
 
     def _insert(self, db: sqlite3.Connection, batch: list[_Append]) -> None:
         verdicts: dict[tuple[str, int], JournalError | None] = {}

@@ -265,7 +265,11 @@ class Run:
 
     async def blob(self, content: bytes) -> str:
         """Store bytes once, whatever happens after; returns ``sha256:<hex>``."""
-        return await self._execution.journal.put_blob(content)
+        return await self._execution.journal.put_blob(self.hide(content))
+
+    def hide(self, content: bytes) -> bytes:
+        """``content`` as the journal keeps it: without the secrets that the runtime was told of."""
+        return self._execution.journal.redactor.bytes(content)
 
     def read_blob(self, name: str) -> bytes:
         return self._execution.journal.blob(name)

@@ -97,13 +97,18 @@ class Runtime(Reader):
         workflows: Iterable[Workflow] = (),
         clock: Clock | None = None,
         on_boundary: Callable[[str, int], None] | None = None,
+        secrets: Iterable[str] = (),
     ) -> Self:
         """Open (or make) the journal at ``sqlite:///PATH``.
 
         ``workflows``: those that `resume` may need to find by name and version. ``on_boundary``:
-        see `Journal`. Raises `JournalUnreadable`, `JournalTooNew`, `JournalBusy`, `ConfigError`.
+        see `Journal`. ``secrets``: texts that never reach the journal: in inputs, steps' values,
+        messages and blobs ``***`` stands in their place, live and on replay alike.
+
+        Raises `JournalUnreadable`, `JournalTooNew`, `JournalBusy`, `ConfigError`.
         """
-        return cls(Journal(url, on_boundary=on_boundary), workflows, clock or Clock())
+        journal = Journal(url, on_boundary=on_boundary, secrets=secrets)
+        return cls(journal, workflows, clock or Clock())
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,7 +153,8 @@ class Runtime(Reader):
             "version": workflow.version,
             "budget": (budget or Budget()).model_dump(exclude_defaults=True),
         }
-        created = Event(1, 0, now, Type.RUN_CREATED, "", data, encode(input))
+        told = self.journal.redactor.text(encode(input))
+        created = Event(1, 0, now, Type.RUN_CREATED, "", data, told)
         row, blob = row_of(run_id, created)
 
         def create(db: sqlite3.Connection) -> None:
@@ -347,7 +353,7 @@ class Runtime(Reader):
             value = await workflow.fn(Run(execution, "", root, budget, spans), input)
             if execution.doubt is not None:  # swallowed on its way up: still for a person to say
                 raise InDoubt(execution.doubt, next=f"manyhands resolve {state.run_id} …")
-            text = encode(value)
+            text = self.journal.redactor.text(encode(value))
             status = Status.STOPPED if execution.wrapping_up else Status.COMPLETED
             value = decode(text, workflow.returns)
             await end(execution, status, text)
@@ -403,7 +409,8 @@ class Runtime(Reader):
             )
         self._row(run_id)
         key = idempotency_key or secrets.token_hex(8)
-        row = (run_id, verb, target, encode(message), decided_on, key, self._clock.time())
+        told = self.journal.redactor.text(encode(message))
+        row = (run_id, verb, target, told, decided_on, key, self._clock.time())
 
         def insert(db: sqlite3.Connection) -> bool:
             cursor = db.execute(

@@ -137,7 +137,7 @@ async def _attempts(execution: Execution, pool: Pool, call: Call, args: str) -> 
                 used = call.cost
                 await _start(execution, call, args, number)
                 value = await _invoke(execution, call, timeout)
-                text = encode(value)
+                text = execution.journal.redactor.text(encode(value))
                 value = decode(text, call.returns)
             except BaseException as error:
                 execution.leave(running)
@@ -229,6 +229,7 @@ async def _failed(
 ) -> float:
     """Journal the failure; the seconds until the next attempt. Raises what ends the step."""
     kind, message = _reason(running, error)
+    message = execution.journal.redactor.text(message)
     state = execution.state.steps.get(call.key)
     started = state is not None and state.outcome == "started"
     delay = None if running.interrupted is not None else call.retry.delay(failures, error)
