@@ -21,6 +21,8 @@
     │   ├── ReplayMismatch       a step's arguments differ from the journaled ones
     │   ├── NotSerializable      a value that JSON cannot hold
     │   └── UnknownWorkflow      a run of a workflow that nobody handed in
+    ├── RecordingError           a file of recorded requests: unreadable, too new, in use, full
+    │   └── ReplayDiverged       what is asked is not what was recorded
     ├── StepFailed               a step ended in failure (live and on replay alike)
     ├── InDoubt                  a ``once`` step was started and never finished: a person decides
     ├── BudgetExceeded           a reservation that does not fit
@@ -33,6 +35,7 @@
     │   │   ├── ModelTimeout       connect, first token, or the whole request
     │   │   ├── ModelOverloaded    429, 503, 529 (carries ``retry_after``)
     │   │   ├── ModelRefused       4xx that a retry does not mend
+    │   │   │   └── ModelContextFull  the request is longer than the model can read
     │   │   └── ModelMalformed     an answer that is not the protocol
     │   └── JobError             a job could not be launched at all
     └── AgentError               an agent's own work
@@ -166,6 +169,13 @@ class RunStopped(RunEnded): ...
 class RunKilled(RunEnded): ...
 
 
+class RecordingError(ManyhandsError):
+    exit_code = 11
+
+
+class ReplayDiverged(RecordingError): ...
+
+
 class PortError(ManyhandsError):
     """``retryable``: the same request may succeed later."""
 
@@ -199,6 +209,9 @@ class ModelOverloaded(ModelError):
 
 
 class ModelRefused(ModelError): ...
+
+
+class ModelContextFull(ModelRefused): ...
 
 
 class ModelMalformed(ModelError):

@@ -45,6 +45,8 @@ class ModelRequest:
     """One chat-completions request. ``messages`` and ``tools`` are encoded JSON, once each.
 
     ``seconds`` bounds the whole request, ``first_token_seconds`` the time to the first byte of it.
+    ``agent`` is who asks (a scope's path): requests that wait are served fairly between agents. It
+    is never sent.
     """
 
     messages: Sequence[bytes]
@@ -56,11 +58,16 @@ class ModelRequest:
     seed: int | None = None
     seconds: float = 300.0
     first_token_seconds: float = 120.0
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What came back. ``usage`` is None where the server did not say; ``raw`` is the body."""
+    """What came back. ``usage`` is None where the server did not say; ``raw`` is the body.
+
+    ``reasoning``: what the server set apart as the model's thinking; never part of ``text``.
+    ``queued_seconds``: how long it waited on our side before it was sent (not in ``seconds``).
+    """
 
     text: str
     tool_calls: tuple[ToolCall, ...]
@@ -69,6 +76,8 @@ class ModelReply:
     raw: bytes
     seconds: float
     first_token_seconds: float | None = None
+    reasoning: str = ""
+    queued_seconds: float = 0.0
 
 
 class Model(Protocol):
@@ -87,7 +96,10 @@ class Model(Protocol):
 
     async def request(
         self, request: ModelRequest, on_text: Callable[[str], None] | None = None
-    ) -> ModelReply: ...
+    ) -> ModelReply:
+        """``on_text`` is given the pieces of the reply's text as they come, for somebody to watch.
+        Where this raises, or is cancelled, the pieces so far are void: no reply has them."""
+        ...
 
     async def close(self) -> None: ...
 
