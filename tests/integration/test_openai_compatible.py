@@ -674,3 +674,31 @@ async def test_a_query_in_the_url_is_sent_and_not_shown() -> None:
         await other.close()
     assert seen == ["api-version=7"]
     assert "api-version" not in str(error)
+
+
+async def test_a_server_that_hangs_up_after_a_stream_loses_no_request() -> None:
+    """llama.cpp's does: the answer has a whole end and no ``Connection: close``."""
+    chunk = b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+    chunk += b"data: [DONE]\n\n"
+    answer = json.dumps(whole()).encode()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            streamed = b'"stream":true' in await reader.readexactly(length)
+            if streamed:
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(chunk), chunk))
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer))
+            writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        model = OpenAICompatibleModel("tiny", f"http://127.0.0.1:{port}/v1")
+        for _ in range(20):
+            assert (await model.request(ASK, silent)).text == "Hi"
+            assert (await model.request(ASK)).text == "Hi"
+        await model.close()

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 from manyhands.errors import (
+    ModelContextFull,
     ModelError,
     ModelMalformed,
     ModelOverloaded,
@@ -23,27 +25,41 @@ from manyhands.errors import (
     ModelUnreachable,
 )
 from manyhands.ports import ModelReply, ToolCall, Usage
+from manyhands.redaction import MARK, Redactor
 
 OVERLOADED = frozenset({429, 503, 529})
+#: How servers say that a request is longer than the model can read: llama.cpp's error type,
+#: OpenAI's code, and the words of vLLM, SGLang, TGI and Ollama.
+_TOO_LONG = re.compile(
+    r"exceed_context_size|context_length_exceeded|maximum context|context (size|window|length)"
+    r"|longer than the (model's|maximum)|prompt is too long|too many (input )?tokens"
+    r"|must be <= \d+. Given",
+    re.IGNORECASE,
+)
 #: How much of a server's own words goes into an error.
 _EXCERPT = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Who is spoken to, for messages; ``secret`` is kept out of them."""
+    """Who is spoken to, for messages; what ``secrets`` knows is kept out of them."""
 
     name: str
     url: str
-    secret: str = field(default="", repr=False)
+    secrets: Redactor = field(default_factory=Redactor)
 
-    def excerpt(self, text: str) -> str:
-        text = " ".join(text.replace(self.secret, "***").split() if self.secret else text.split())
-        return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
+    def excerpt(self, text: str, *, last: bool = False) -> str:
+        """The beginning of ``text``, or its ``last`` part. Secrets go before it is cut."""
+        text = " ".join(self.secrets.text(text).split())
+        if len(text) <= _EXCERPT:
+            return text
+        return "…" + text[1 - _EXCERPT :] if last else text[: _EXCERPT - 1] + "…"
 
-    def malformed(self, what: str, body: bytes | str = b"") -> ModelMalformed:
+    def malformed(
+        self, what: str, body: bytes | str = b"", *, last: bool = False
+    ) -> ModelMalformed:
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
-        said = f": {self.excerpt(text)}" if text else ""
+        said = f": {self.excerpt(text, last=last)}" if text else ""
         return ModelMalformed(
             f"model {self.name} at {self.url}: {what}{said}",
             next="check that the URL is that of an OpenAI-compatible server (…/v1)",
@@ -67,6 +83,8 @@ def failure(speaker: Speaker, status: int, headers: Mapping[str, str], body: byt
         return ModelTimeout(what, next="try again, or ask for less at once")
     if status >= 500:
         return ModelUnreachable(what, next="read the server's log")
+    if status in (400, 413, 422) and _TOO_LONG.search(body.decode("utf-8", "replace")):
+        return ModelContextFull(what, next="give it less, or a model with a longer context")
     hints = {401: "check the API key", 403: "check the API key", 404: "check URL and model name"}
     return ModelRefused(what, next=hints.get(status, "correct the request or the model's settings"))
 
@@ -125,6 +143,7 @@ def parse_reply(
         raw=body,
         seconds=seconds,
         first_token_seconds=first_token_seconds,
+        reasoning=_reasoning(told),
     )
 
 
@@ -172,6 +191,16 @@ def _text(speaker: Speaker, content: Any, body: bytes | str) -> str:
         parts = [cast(dict[str, Any], p) for p in cast(list[Any], content) if isinstance(p, dict)]
         return clean("".join(str(part.get("text") or "") for part in parts))
     raise speaker.malformed("a message whose content is no text", body)
+
+
+def _reasoning(told: Mapping[str, Any]) -> str:
+    """Thinking that the server set apart: ``reasoning_content`` (vLLM, llama.cpp, DeepSeek) or
+    ``reasoning`` (OpenRouter, newer vLLM), where it is text."""
+    for key in ("reasoning_content", "reasoning"):
+        found = told.get(key)
+        if isinstance(found, str) and found:
+            return clean(found)
+    return ""
 
 
 def _call(speaker: Speaker, at: int, call: Any, body: bytes | str) -> ToolCall:
@@ -241,6 +270,18 @@ def clean(text: str) -> str:
     return text
 
 
+def redacted(reply: ModelReply, secrets: Redactor) -> ModelReply:
+    """``reply`` without ``secrets``. Where its own words held one, ``raw`` goes as a whole: the
+    events of a stream cut a secret in two, and there it is not found."""
+    if not secrets:
+        return reply
+    hide = secrets.text
+    calls = tuple(ToolCall(hide(c.id), hide(c.name), hide(c.arguments)) for c in reply.tool_calls)
+    found = replace(reply, text=hide(reply.text), tool_calls=calls, reasoning=hide(reply.reasoning))
+    raw = secrets.bytes(reply.raw) if found == reply else MARK.encode()
+    return reply if found == reply and raw == reply.raw else replace(found, raw=raw)
+
+
 # -------------------------------------------------------------------- streamed answers
 
 
@@ -295,13 +336,13 @@ class StreamedReply:
         self._calls: dict[Any, _Partial] = {}
         self._usage: Usage | None = None
         self._finish: str | None = None
-        self._thinking = False
+        self._thoughts: list[str] = []
         self.ended = False
 
     @property
     def begun(self) -> bool:
         """Whether the model has said or thought anything."""
-        return bool(self._thinking or self._text or self._calls or self._finish is not None)
+        return bool(self._thoughts or self._text or self._calls or self._finish is not None)
 
     def take(self, data: bytes) -> None:
         """One event. Raises `ModelMalformed`, or what an error event stands for."""
@@ -321,7 +362,8 @@ class StreamedReply:
             self._extend(cast(dict[str, Any], delta), data)
 
     def _extend(self, delta: dict[str, Any], data: bytes) -> None:
-        self._thinking |= bool(delta.get("reasoning_content") or delta.get("reasoning"))
+        if thought := _reasoning(delta):
+            self._thoughts.append(thought)
         content = delta.get("content")
         text = content if isinstance(content, str) else _text(self._speaker, content, data)
         if text:
@@ -354,12 +396,19 @@ class StreamedReply:
             whole = arguments if isinstance(arguments, str) else json.dumps(arguments)
             call.arguments.append(whole)
 
+    def _excerpt(self, raw: bytes) -> bytes:
+        """Nothing of it where the answer holds a secret: events cut it in two."""
+        said = ["".join(self._text), "".join(self._thoughts)]
+        said += ["".join(call.arguments) for call in self._calls.values()]
+        return b"" if any(self._speaker.secrets.text(text) != text for text in said) else raw
+
     def reply(self, raw: bytes, seconds: float, first_token_seconds: float | None) -> ModelReply:
         """The whole. Raises `ModelMalformed` where the stream stopped before it was done."""
         if self._finish is None and not self.ended:
-            raise self._speaker.malformed("the stream ended before the answer did", raw[-_EXCERPT:])
+            what = "the stream ended before the answer did"
+            raise self._speaker.malformed(what, self._excerpt(raw), last=True)
         if self._finish is None and not self.begun:
-            raise self._speaker.malformed("a stream without an answer", raw[-_EXCERPT:])
+            raise self._speaker.malformed("a stream without an answer", raw, last=True)
         calls = tuple(
             make_call(at, call.id, call.name, clean("".join(call.arguments)))
             for at, call in enumerate(self._calls.values())
@@ -372,4 +421,5 @@ class StreamedReply:
             raw=raw,
             seconds=seconds,
             first_token_seconds=first_token_seconds,
+            reasoning=clean("".join(self._thoughts)),
         )

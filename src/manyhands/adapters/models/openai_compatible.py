@@ -2,7 +2,8 @@
 
 Invariants: messages are joined as the bytes that they came in, never encoded again; no request
 outlives its deadlines, however slowly its answer drips; an answer is read up to a size and no
-further; the key is in the request's header and nowhere else.
+further; the key is in the request's header and nowhere else: a server that repeats it, in an error
+or in an answer, is not quoted.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from manyhands.adapters.models.chat_reply import (
     StreamedReply,
     failure,
     parse_reply,
+    redacted,
 )
 from manyhands.errors import ConfigError, ModelError, ModelMalformed, ModelTimeout, ModelUnreachable
 from manyhands.ports import ModelReply, ModelRequest, Price
+from manyhands.redaction import Pieces, Redactor, is_secret
 
 #: How a server takes a JSON schema for the answer: OpenAI's form, JSON without it, or not at all.
 SchemaForm = Literal["json_schema", "json_object", "none"]
@@ -47,8 +50,10 @@ class OpenAICompatibleModel:
     answer (some servers refuse to be asked). ``extra``: further fields of every request, such as
     ``{"top_p": 0.9}``.
 
-    A request's ``first_token_seconds`` counts where ``on_text`` makes it a streamed one: an answer
-    in one piece has no first token before its last.
+    A request is streamed where ``on_text`` is given, or ``always_stream`` set. Only then does its
+    ``first_token_seconds`` count: an answer in one piece has no first token before its last, and
+    a server that hangs is noticed when the request's ``seconds`` are over. Streaming costs CPU for
+    every token.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class OpenAICompatibleModel:
         most_bytes: int = 16 * 1024 * 1024,
         schema_form: SchemaForm = "json_schema",
         stream_usage: bool = True,
+        always_stream: bool = False,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
@@ -77,11 +83,16 @@ class OpenAICompatibleModel:
         self._most_bytes = most_bytes
         self._schema_form = schema_form
         self._stream_usage = stream_usage
+        self._always_stream = always_stream
         self._head = b'{"model":' + _encode(name)
         self._extra = _checked_extra(extra or {})
         shown = str(self._url.with_query(None))
-        self._speaker = Speaker(name, shown, api_key.get_secret_value() if api_key else "")
-        self._session: aiohttp.ClientSession | None = None
+        secret = api_key.get_secret_value() if api_key else ""
+        self._speaker = Speaker(name, shown, Redactor([secret]))
+        # Out of answers goes only what can be told from a word: a local server's key may be one.
+        self._secrets = Redactor([secret] if is_secret(secret) else [])
+        #: For requests in one piece, and for streamed ones.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -95,10 +106,20 @@ class OpenAICompatibleModel:
 
         When a streamed request fails, ``on_text`` may have had pieces of an answer that is not one.
         """
-        body = self._body(request, stream=on_text is not None)
-        async with self._slot() as session, _translated(self._speaker, request):
+        stream = on_text is not None or self._always_stream
+        pieces = Pieces(self._secrets, on_text) if on_text and self._secrets else on_text
+        reply = redacted(await self._send(request, stream, pieces), self._secrets)
+        if isinstance(pieces, Pieces):
+            pieces.end()
+        return reply
+
+    async def _send(
+        self, request: ModelRequest, stream: bool, on_text: Callable[[str], None] | None
+    ) -> ModelReply:
+        body = self._body(request, stream=stream)
+        async with self._slot(stream) as session, _translated(self._speaker, request):
             begun = time.monotonic()
-            patience = None if on_text is None else request.first_token_seconds
+            patience = request.first_token_seconds if stream else None
             async with (
                 asyncio.timeout(request.seconds),
                 _first_token(patience) as waiting,
@@ -107,36 +128,42 @@ class OpenAICompatibleModel:
                 if response.status != 200:
                     said = await self._read(response)
                     raise failure(self._speaker, response.status, response.headers, said)
-                if on_text is None:
+                if not stream:
                     said = await self._read(response)
                     return parse_reply(self._speaker, said, time.monotonic() - begun)
                 return await self._stream(response, on_text, begun, waiting)
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
     # ---------------------------------------------------------------- sending
 
     @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[aiohttp.ClientSession]:
+    async def _slot(self, stream: bool) -> AsyncGenerator[aiohttp.ClientSession]:
+        """A connection that streamed is not used again: llama.cpp's server hangs up then without a
+        word, and the next request would be lost on its way."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             # A session and a semaphore belong to one loop; that of an earlier one is over.
-            self._session, self._loop = None, loop
+            self._sessions, self._loop = {}, loop
             self._slots = asyncio.Semaphore(self._concurrency)
         async with self._slots:
-            if self._session is None or self._session.closed:
-                self._session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=0),
+            session = self._sessions.get(stream)
+            if session is None or session.closed:
+                session = self._sessions[stream] = aiohttp.ClientSession(
+                    # uvicorn and llama.cpp close a connection that is idle for 5 s.
+                    connector=aiohttp.TCPConnector(limit=0, force_close=True)
+                    if stream
+                    else aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
                     timeout=aiohttp.ClientTimeout(
                         total=None, connect=self._connect_seconds, sock_read=None
                     ),
                     cookie_jar=aiohttp.DummyCookieJar(),
                 )
-            yield self._session
+            yield session
 
     def _post(self, session: aiohttp.ClientSession, body: bytes) -> Any:
         headers = {"Content-Type": "application/json"}
@@ -189,7 +216,7 @@ class OpenAICompatibleModel:
     async def _stream(
         self,
         response: aiohttp.ClientResponse,
-        on_text: Callable[[str], None],
+        on_text: Callable[[str], None] | None,
         begun: float,
         waiting: asyncio.Timeout,
     ) -> ModelReply:
@@ -211,7 +238,8 @@ class OpenAICompatibleModel:
         seconds = time.monotonic() - begun
         if not reply.begun and raw.lstrip().startswith(b"{"):  # it does not stream
             whole = parse_reply(self._speaker, bytes(raw), seconds, seconds)
-            on_text(whole.text)
+            if on_text is not None and whole.text:
+                on_text(whole.text)
             return whole
         return reply.reply(bytes(raw), seconds, first)
 
