@@ -7,7 +7,7 @@ import sys
 import typer
 
 from manyhands import __version__
-from manyhands.cli import lab, runs
+from manyhands.cli import lab, models, parse, runs
 from manyhands.cli.printing import complain
 from manyhands.errors import ManyhandsError
 
@@ -22,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
 )
 runs.add_commands(app)
+app.command("models")(models.models)
+app.command("parse")(parse.parse_text)
 app.add_typer(lab.app, name="lab")
 
 

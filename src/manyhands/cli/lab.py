@@ -11,12 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
+from manyhands.cli.models import fetch
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
 from manyhands.cli.runs import AsJson, Journal, go, runtime_of
-from manyhands.config import load_config
+from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
+from manyhands.config import ALGORITHM, Config, load_config, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
-from manyhands.wiring import lab_workflow, models_of
+from manyhands.wiring import LAB, Endpoints, Tape, lab_fillers, lab_workflow, models_of
 
 app = typer.Typer(
     help="Autonomous research on a training script: experiments, a ledger, honest promotions.",
@@ -36,7 +38,13 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the study's own choices.", min=0)] = 1,
     campaign: Annotated[str, typer.Option(help="A label for the ledger.")] = "",
     model: Annotated[
-        str, typer.Option("--model", help="Fill researcher, planner and worker by this model.")
+        str,
+        typer.Option(
+            "--model",
+            help="Fill researcher, planner and worker by this model: hf:OWNER/MODEL, ollama:NAME, "
+            "vllm:NAME, http://HOST/v1#NAME, gguf:OWNER/REPO:FILE, a path of a .gguf file, "
+            "script:FILE, or a name of manyhands.toml. Several with commas: tried in order.",
+        ),
     ] = "",
     role: Annotated[
         list[str] | None,
@@ -45,6 +53,8 @@ def run(
     tokens: Annotated[int | None, typer.Option(help="Limit of tokens.", min=0)] = None,
     usd: Annotated[float | None, typer.Option(help="Limit of US dollars.", min=0)] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", help="Default: a fresh one.")] = None,
+    record: Record = None,
+    replay: ReplayFrom = None,
     journal: Journal = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,13 +66,13 @@ def run(
 
     `manyhands lab run . --runs 200 --slots 4`
 
-    `manyhands lab run . --model http://localhost:8000/v1#qwen3 --role planner=algorithm`
+    `manyhands lab run . --model ollama:qwen3:8b --role planner=algorithm`
     """
     from manyhands.teams.lab.opening import (  # noqa: PLC0415 - optional extra
         check_clean,
         check_order,
     )
-    from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.state import FOLDER, Order  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
 
     loaded = load_study(study)
@@ -80,12 +90,22 @@ def run(
 
     async def work() -> None:
         await check_clean(loaded)
-        for made in models_of(order, load_config(Path.cwd())).values():
-            await made.close()
-        async with runtime_of(journal) as runtime:
+        config = load_config(Path.cwd())
+        with taped(config, record, replay) as tape:
+            async with Endpoints(config, tape) as endpoints:
+                await models_of(order, config, endpoints)
+                await fetch(endpoints)
+            _mention_fillers(order, config)
+            id = run_id_of(tape, run_id, LAB)
+            check_apart(tape, loaded.dir / FOLDER, id)
+            with journal_of(tape, journal) as url:
+                await begin(config, tape, url, id)
+
+    async def begin(config: Config, tape: Tape | None, url: str | None, id: str | None) -> None:
+        async with runtime_of(url, tape) as runtime:
             _mention_unfinished(runtime, loaded.dir)
-            workflow = lab_workflow(load_config(Path.cwd()))
-            handle = await runtime.start(workflow, order, run_id=run_id, budget=budget)
+            workflow = lab_workflow(config, tape=tape)
+            handle = await runtime.start(workflow, order, run_id=id, budget=budget)
             total = runs or loaded.config.budget.runs
             await _watch(runtime, handle, total, as_json)
 
@@ -93,9 +113,11 @@ def run(
 
 
 def _models(model: str, roles: list[str]) -> dict[str, str]:
+    """Role -> model; paths are made absolute, so that a resumed run finds them from anywhere."""
+    here = Path.cwd()
     named: dict[str, str] = {}
     if model:
-        named = {"researcher": model, "planner": model, "worker": model}
+        named = dict.fromkeys(("researcher", "planner", "worker"), located_text(model, here))
     known = ("researcher", "planner", "reviewer", "worker", "memory", "reporter")
     for item in roles:
         name, _, spec = item.partition("=")
@@ -103,8 +125,14 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--role {item!r}; roles: {', '.join(known)}", next="write --role planner=MODEL"
             )
-        named[name] = spec
+        named[name] = spec if spec == ALGORITHM else located_text(spec, here)
     return named
+
+
+def _mention_fillers(order: Any, config: Config) -> None:
+    """Also that a file which came with the study chose a model."""
+    for role, filler in lab_fillers(order, config).items():
+        err.print(f"{role}: {plain(filler.spec)} ({plain(filler.source)})", markup=False)
 
 
 def _mention_unfinished(runtime: Runtime, study: Path) -> None:
@@ -242,6 +270,7 @@ def init(
 @app.command()
 def resume(
     study: Study,
+    record: Record = None,
     journal: Journal = None,
     as_json: AsJson = False,
 ) -> None:
@@ -252,8 +281,13 @@ def resume(
     from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
 
     async def work() -> None:
-        async with runtime_of(journal) as runtime:
+        with taped(load_config(Path.cwd()), record, None) as tape:
+            await go_on(tape)
+
+    async def go_on(tape: Tape | None) -> None:
+        async with runtime_of(journal, tape) as runtime:
             info = find_run(runtime, study)
+            run_id_of(tape, info.run_id, LAB)
             total = read_lab(runtime, info.run_id).manifest.get("runs", 0)
             handle = await runtime.resume(info.run_id)
             await _watch(runtime, handle, total, as_json)

@@ -28,9 +28,9 @@ def plain(text: object) -> str:
 
 
 def complain(error: ManyhandsError) -> None:
-    err.print(f"[bold red]error[/] {escape(plain(error.what))}")
+    err.print(f"[bold red]error[/] {escape(plain(error.what))}", soft_wrap=True)
     if error.next:
-        err.print(f"  [bold]→[/] {escape(plain(error.next))}")
+        err.print(f"  [bold]→[/] {escape(plain(error.next))}", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -14,7 +14,7 @@ from manyhands.cli.printing import ago, out, print_json, status, table
 from manyhands.config import load_config
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunState, Runtime, Status, export_run, import_run
-from manyhands.wiring import open_runtime
+from manyhands.wiring import Tape, open_runtime
 
 Journal = Annotated[
     str | None,
@@ -24,8 +24,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id (see `manyhands runs`).")]
 
 
-def runtime_of(journal: str | None) -> Runtime:
-    return open_runtime(load_config(Path.cwd()), journal)
+def runtime_of(journal: str | None, tape: Tape | None = None) -> Runtime:
+    return open_runtime(load_config(Path.cwd()), journal, tape)
 
 
 def go(work: Coroutine[Any, Any, Any]) -> Any:

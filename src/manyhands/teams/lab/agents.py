@@ -35,6 +35,7 @@ from manyhands.teams.lab.records import (
     Patch,
     Review,
 )
+from manyhands.teams.lab.reporter import timeless
 from manyhands.teams.lab.repository import Worktree
 
 ROLES = Path(__file__).parent / "roles"
@@ -91,28 +92,36 @@ class Insights(Answer):
 OUTPUTS = {c.__name__: c for c in (Ideas, Proposals, Judgements, Change, Insights)}
 
 
-def with_models(cast: Cast, models: Mapping[str, Model], study: Path) -> Cast:
-    """``cast`` with those roles filled by models that have one; the rest stay as they are."""
+def roles_of(study: Path) -> dict[str, Role]:
+    """The lab's roles by name; a file in the study's ``roles`` replaces the packaged one."""
     overrides = study / OVERRIDES
-    roles = load_roles(
+    return load_roles(
         ROLES,
         overrides if overrides.is_dir() else None,
         tools=("read_file", "edit_file", "write_file"),
         outputs=OUTPUTS,
     )
+
+
+def with_models(cast: Cast, models: Mapping[str, Sequence[Model]], study: Path) -> Cast:
+    """``cast`` with those roles filled by models that have one; the rest stay as they are.
+
+    ``models``: by role, to be tried in order.
+    """
+    roles = roles_of(study)
     filled: dict[str, Filled[Any]] = {}
-    for name, model in models.items():
-        agent = _Agent(roles[name], model, getattr(cast, name))
-        filled[name] = Filled(f"model:{model.name}", getattr(agent, name))
+    for name, chain in models.items():
+        agent = _Agent(roles[name], chain, getattr(cast, name))
+        filled[name] = Filled(f"model:{chain[0].name}", getattr(agent, name))
     return replace(cast, **filled)
 
 
 class _Agent:
-    """A role, its model, and the algorithm that stands in for it."""
+    """A role, its models in the order to be tried, and the algorithm that stands in for them."""
 
-    def __init__(self, role: Role, model: Model, stand_in: Filled[Any]):
+    def __init__(self, role: Role, models: Sequence[Model], stand_in: Filled[Any]):
         self._role = role
-        self._model = model
+        self._models = models
         self._stand_in = stand_in
 
     async def _ask(
@@ -123,7 +132,7 @@ class _Agent:
             run,
             self._role,
             task,
-            model=self._model,
+            model=self._models,
             output=output,
             items=items,
             toolbox=toolbox,
@@ -162,7 +171,7 @@ class _Agent:
                 **p.model_dump(),
                 id=f"h{next_id + at:04d}",
                 parent=brief.master.commit,
-                source=f"model:{self._model.name}",
+                source=f"model:{self._models[0].name}",
                 rank=at,
             )
             for at, p in enumerate(found.hypotheses[:count])
@@ -204,7 +213,7 @@ class _Agent:
             run,
             self._role,
             "Make exactly this one change, then answer.",
-            model=self._model,
+            model=self._models,
             output=Change,
             items=[*_background(brief), Item("hypothesis", change, agent="planner")],
             toolbox=Toolbox.of(*editing_tools(tree.study, brief)),
@@ -233,8 +242,9 @@ class _Agent:
             run,
             self._role,
             "Write the report.",
-            model=self._model,
-            items=[Item("facts", facts, agent="harness")],
+            model=self._models,
+            # All that it is shown follows from the study: a replay must ask the same.
+            items=[Item("facts", timeless(facts), agent="harness")],
             key="agent",
         )
         told = report.text.strip()

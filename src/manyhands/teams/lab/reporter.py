@@ -8,6 +8,7 @@ A *gain* is positive when better, whichever way the metric points; a *delta* is 
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
@@ -200,6 +201,14 @@ def holdout_of(pairs: Sequence[PairGain]) -> Holdout | None:
 
 # ---------------------------------------------------------------- as text
 
+#: The heading of the section that depends on how fast the machine was.
+COST = "## Cost"
+
+
+def timeless(text: str) -> str:
+    """A rendered summary without what a second run of the same study would measure anew."""
+    return re.sub(rf"\n{COST}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL)
+
 
 def render_summary(
     summary: Summary,
@@ -217,7 +226,7 @@ def render_summary(
     lines += [_experiment_line(e) for e in experiments[-last:]] or ["- none"]
     if len(experiments) > last:
         lines.append(f"- … and {len(experiments) - last} earlier")
-    lines += ["", "## Cost", "", *_cost(summary), "", "## Who filled the roles", ""]
+    lines += ["", COST, "", *_cost(summary), "", "## Who filled the roles", ""]
     lines += [f"- {code(r)}: {markdown(', '.join(w))}" for r, w in summary.fillers.items()]
     return "\n".join(lines) + "\n"
 
