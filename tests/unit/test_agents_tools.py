@@ -41,7 +41,7 @@ CONTEXT = CallContext("run", "agent", "agent/turn/0/tool/0", "abc")
 
 
 async def result(of: Tool, **arguments: Any) -> str:
-    return await of.call(CONTEXT, of.parse(json.dumps(arguments)))
+    return await of.call(CONTEXT, of.parse(json.dumps(arguments))[0])
 
 
 def test_the_schema_comes_from_hints_defaults_and_docstring() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from manyhands.agents import context as context_module
 from manyhands.agents.context import Item, context_of
+from manyhands.agents.contract import Completion
 from manyhands.agents.encoding import encode
 from manyhands.agents.report import Claim, Ending, Report, ReportStatus
 from manyhands.agents.request import Limits
@@ -249,10 +251,10 @@ async def test_faults_are_answered_a_bounded_number_of_times(
             return calls((name, arguments + " " * spoken), finish=finish)
         return reply
 
-    report = await trial.ask(script, limits=Limits(nudges=2))
+    report = await trial.ask(script, role=_pushed(2))
     assert (report.status, report.ending, report.value) == (ReportStatus.FAILED, ending, None)
     assert report.nudges == 2
-    assert len(trial.model.requests) == 3
+    assert len(trial.model.requests) == 4  # the last asks for a report of what there is
     shown = [message["content"] for message in trial.sent(1)[2:]]
     assert any(said in text for text in shown)
     assert [n["ending"] for n in trial.of("agent:nudge")] == [ending] * 2
@@ -263,7 +265,7 @@ async def test_a_turn_that_works_forgives_the_faults_before_it(trial: Trial) -> 
     for n in range(3):
         script += ["", "", call("look", at=str(n))]
     report = await trial.ask(
-        [*script[:-1], answer({"what": "a"})], limits=Limits(nudges=2), role=_turns(9)
+        [*script[:-1], answer({"what": "a"})], role=replace(_pushed(2), max_turns=9)
     )
     assert report.status is ReportStatus.COMPLETE
     assert report.nudges == 6
@@ -273,13 +275,17 @@ def _turns(number: int) -> Role:
     return Role("finder", "", "x", tools=("look", "read"), max_turns=number)
 
 
+def _pushed(nudges: int, **contract: Any) -> Role:
+    return replace(ROLE, completion=Completion(nudges=nudges, **contract))
+
+
 async def test_a_filtered_reply_ends_it(trial: Trial) -> None:
     report = await trial.ask([say("no", finish="content_filter")])
     assert (report.status, report.ending) == (ReportStatus.FAILED, Ending.FILTERED)
 
 
 async def test_the_same_call_again_and_again_is_a_loop(trial: Trial) -> None:
-    report = await trial.ask(lambda _: call("look", at="home"), limits=Limits(nudges=1))
+    report = await trial.ask(lambda _: call("look", at="home"), role=_pushed(1))
     assert (report.status, report.ending) == (ReportStatus.FAILED, Ending.LOOP)
     assert report.turns == 4
     assert "the same call 3 times" in trial.last(3)["content"]
@@ -308,7 +314,7 @@ async def test_a_call_whose_result_changes_is_no_loop(trial: Trial) -> None:
 async def test_whatever_a_model_calls_the_history_stays_valid(trial: Trial) -> None:
     broken = calls(("look", "{"), ("fly to!", "[1]"), ("look", ""), ("", "null"))
     odd = calls(("look", '{"at":"\ud83d"}'))
-    await trial.ask([broken, broken, odd, answer({"what": "a"})], limits=Limits(nudges=9))
+    await trial.ask([broken, broken, odd, answer({"what": "a"})], role=_pushed(9))
     ids: list[str] = []
     for message in trial.sent(3):
         assert isinstance(message["content"], str)
@@ -456,8 +462,8 @@ async def test_out_of_turns_it_reports_what_it_has(trial: Trial) -> None:
     report = await trial.ask([*looks, answer({"what": "half"})], role=_turns(2))
     assert (report.status, report.ending) == (ReportStatus.PARTIAL, Ending.OUT_OF_TURNS)
     assert report.value == Finding(what="half")
-    assert trial.model.requests[2].tool_choice == "answer"
-    assert trial.model.requests[2].tools == trial.model.requests[0].tools
+    final = trial.model.requests[2]
+    assert (final.tools, final.response_schema is not None) == ((), True)
     assert "no turns left" in trial.last()["content"]
     with pytest.raises(OutOfTurns):
         report.require()

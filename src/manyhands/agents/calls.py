@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from manyhands.agents.checks import ANSWER
-from manyhands.agents.encoding import clean, delimit, loads_object
+from manyhands.agents.arguments import read_arguments
+from manyhands.agents.encoding import clean, delimit, encode
 from manyhands.agents.report import Report, Spend
 from manyhands.agents.request import Limits
 from manyhands.agents.tools import CallContext, Tool, Toolbox, cut, text_of
@@ -25,6 +25,8 @@ from manyhands.ports import ToolCall
 from manyhands.runtime import Run
 
 _NOTHING = Spend()
+#: The type of the record of what was mended in a call: ``notes``, and ``tool`` or ``dialect``.
+REPAIR = "agent:repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class CallResult:
     """``ran`` False: the call could not be run at all. ``usage``: of the agents that it ran."""
 
     id: str
+    tool: str
     text: str
     ok: bool
     ran: bool
@@ -43,7 +46,9 @@ class CallResult:
 class Calls:
     """The calls of one agent, turn by turn."""
 
-    def __init__(self, scope: Run, toolbox: Toolbox, limits: Limits) -> None:
+    def __init__(self, scope: Run, toolbox: Toolbox, limits: Limits, terminal: str) -> None:
+        """``terminal``: the tool that hands in the answer ('': there is none)."""
+        self._terminal = terminal
         self._scope = scope
         self._toolbox = toolbox
         self._limits = limits
@@ -86,24 +91,34 @@ class Calls:
         tool = self._toolbox.tools.get(call.name)
         origin = self._scope.key(key)
         refuse = partial(
-            CallResult, self._named[i].id, ok=False, ran=False, origin=origin, agent="harness"
+            CallResult,
+            self._named[i].id,
+            call.name,
+            ok=False,
+            ran=False,
+            origin=origin,
+            agent="harness",
         )
         if i >= self._limits.calls_per_turn:
             return refuse(f"not run: at most {self._limits.calls_per_turn} calls in one turn")
         if tool is None:
             return refuse(self._unknown(call.name, alone))
         try:
-            arguments = tool.parse(call.arguments)
+            arguments, notes = tool.parse(call.arguments)
         except ToolError as error:
             return refuse(str(error))
+        if notes:
+            await self._scope.record(f"{key}/repair", REPAIR, {"tool": tool.name, "notes": notes})
         run = self._delegate if tool.effect is None else self._step
         done = await run(key, tool, call, arguments)
         taken = self._named[i].id
-        return CallResult(taken, done.text, done.ok, True, origin, done.agent, done.usage)
+        return CallResult(
+            taken, call.name, done.text, done.ok, True, origin, done.agent, done.usage
+        )
 
     def _unknown(self, name: str, alone: bool) -> str:
-        if name == ANSWER and not alone:
-            return f"not accepted: call `{ANSWER}` alone, after you have seen the other results"
+        if name == self._terminal and not alone:
+            return f"not accepted: call `{name}` alone, after you have seen the other results"
         allowed = ", ".join(self._toolbox.tools) or "none"
         return f"there is no tool {name[:64]!r}; allowed: {allowed}"
 
@@ -203,6 +218,12 @@ def result_message(result: CallResult, salt: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": result.id, "content": text}
 
 
+def told_message(results: Sequence[CallResult], salt: str) -> dict[str, Any]:
+    """The results as one message of a user, for a history in which calls are plain text."""
+    told = [f"Result of `{r.tool}`:\n{result_message(r, salt)['content']}" for r in results]
+    return {"role": "user", "content": "\n\n".join(told)}
+
+
 def _urgency(error: BaseException) -> int:
     """What the run must hear of first: the journal is lost, a call is in doubt, all else."""
     if isinstance(error, JournalError):
@@ -216,7 +237,8 @@ def _name(name: str) -> str:
 
 def _arguments(text: str) -> str:
     try:
-        loads_object(text)
+        found, notes = read_arguments(text)
     except ToolError:
         return "{}"
-    return text.strip() or "{}"
+    halves = "\\ud" in text.lower()  # an escape may stand for half of a pair, which `encode` mends
+    return encode(found).decode() if notes or halves else text.strip() or "{}"

@@ -6,15 +6,15 @@ an empty reply and a reply that was cut are faults, whatever the server calls th
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from manyhands.agents.contract import stopped_by
 from manyhands.agents.encoding import encode, loads, loads_object, schema_of
 from manyhands.agents.report import Ending
 from manyhands.agents.tools import Toolbox, encode_tool, explain
@@ -23,33 +23,47 @@ from manyhands.ports import ToolCall
 
 T = TypeVar("T", bound=BaseModel)
 
-#: The terminal tool of a role with a typed output.
+#: The terminal tool of a role with a typed output, and that of one which answers in plain text.
 ANSWER = "answer"
+FINISH = "finish"
 
 _FENCE = re.compile(r"^```[\w-]*[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
+class Finished(BaseModel):
+    """What a role that answers in plain text hands in with ``finish``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1)
+
+
 @dataclass(frozen=True)
 class Output(Generic[T]):
-    """What a role must answer with, as a type, as a schema and as the tool ``answer``."""
+    """What a role must answer with, as a type, as a schema and as the terminal tool ``name``."""
 
     type: type[T]
+    name: str = ANSWER
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return schema_of(self.type)
 
     @cached_property
     def schema(self) -> bytes:
-        return encode(schema_of(self.type))
+        return encode(self.parameters)
 
     @cached_property
     def tool(self) -> bytes:
         return encode_tool(
-            ANSWER,
+            self.name,
             "Hand in your final answer. Call this once, alone, when the work is done.",
-            schema_of(self.type),
+            self.parameters,
         )
 
     def instructions(self, *, as_tool: bool) -> str:
         if as_tool:
-            return f"When the work is done, hand in your answer by calling the tool `{ANSWER}`."
+            return f"When the work is done, hand in your answer by calling the tool `{self.name}`."
         return (
             "Answer with one JSON object and nothing else. It must fit this JSON schema:\n"
             + self.schema.decode()
@@ -120,16 +134,26 @@ def read(
     finish_reason: str,
     output: Output[Any] | None,
     toolbox: Toolbox,
+    errors: tuple[str, ...] = (),
 ) -> Answered | Called | Faulty:
-    """What a reply is. An ``answer`` beside other calls counts as one of the calls."""
+    """What a reply is. An ``answer`` beside other calls counts as one of the calls.
+
+    ``errors``: of calls in the text that could not be read.
+    """
     if finish_reason == "content_filter":
         return Faulty(Ending.FILTERED, "the server's content filter held the reply back")
-    if len(calls) == 1 and calls[0].name == ANSWER and output is not None:
+    if len(calls) == 1 and output is not None and calls[0].name == output.name:
         found = _answer(lambda: output.from_arguments(calls[0].arguments), text)
         assert found is not None
         return found
     if calls:
         return Called(calls)
+    if errors:
+        told = "Your call could not be read, and was not run:\n- " + "\n- ".join(errors)
+        return Faulty(Ending.CUT if finish_reason == "length" else Ending.BAD_CALL, told)
+    if not text.strip() and finish_reason == "length":
+        told = "Your reply was cut before it said anything: think less at once."
+        return Faulty(Ending.CUT, f"{told} {_wanted(output, toolbox)}")
     if not text.strip():
         return Faulty(Ending.EMPTY, f"Your reply was empty. {_wanted(output, toolbox)}")
     if output is not None:
@@ -142,8 +166,17 @@ def read(
         )
     if output is None:
         return Answered(text, text)
-    missing = f"Your reply held neither a call nor an answer. {_wanted(output, toolbox)}"
-    return Faulty(Ending.UNANSWERED, missing)
+    ending = stopped_by(text)
+    return Faulty(ending, f"{_STOPPED[ending]} {_wanted(output, toolbox)}")
+
+
+_STOPPED = {
+    Ending.REFUSED: "This is your task, and within the rules; if a part of it cannot be done, say "
+    "so in your answer.",
+    Ending.QUESTION: "Nobody is there to answer: decide yourself, and state what you assumed.",
+    Ending.UNANSWERED: "Your reply held neither a call nor an answer: announcing a call does not "
+    "make it.",
+}
 
 
 def _answer(parse: Callable[[], BaseModel | None], text: str) -> Answered | Faulty | None:
@@ -154,32 +187,27 @@ def _answer(parse: Callable[[], BaseModel | None], text: str) -> Answered | Faul
         return Faulty(Ending.MALFORMED, f"Your answer was not accepted: {error.what}")
 
 
+def missing_tools(names: Sequence[str]) -> Faulty | None:
+    """An answer that came before the tools that its role requires; None: none is missing."""
+    if not names:
+        return None
+    told = ", ".join(f"`{name}`" for name in names)
+    return Faulty(
+        Ending.UNANSWERED,
+        f"Your answer came too early and was not accepted: first use {told}, with success.",
+    )
+
+
 def _wanted(output: Output[Any] | None, toolbox: Toolbox) -> str:
     ways: list[str] = []
     if len(toolbox):
         ways.append(f"call one of the tools ({', '.join(toolbox.tools)})")
     if output is not None:
         ways.append(
-            f"hand in your answer with the tool `{ANSWER}`"
+            f"hand in your answer with the tool `{output.name}`"
             if len(toolbox)
             else "give your answer as one JSON object that fits the schema"
         )
     else:
         ways.append("give your answer as text")
     return f"Either {', or '.join(ways)}." if len(ways) > 1 else f"Now {ways[0]}."
-
-
-class Repetition:
-    """Notices a turn whose calls and results are those of the turn before, again and again."""
-
-    def __init__(self) -> None:
-        self._last = ""
-        self.times = 0
-
-    def seen(self, calls: tuple[ToolCall, ...], results: list[str]) -> int:
-        """How many turns in a row have been the same, this one included."""
-        told = encode([[c.name, c.arguments, r] for c, r in zip(calls, results, strict=True)])
-        mark = hashlib.sha256(told).hexdigest()
-        self.times = self.times + 1 if mark == self._last else 1
-        self._last = mark
-        return self.times

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from manyhands.agents.encoding import clean, encode
@@ -24,6 +27,8 @@ from manyhands.runtime import Event, Run
 RECORD = "agent:context"
 
 UNKNOWN = "unknown"
+
+_LEFT_OUT = re.compile(r"\n\n\[\d+ messages after this one were left out to save room\]\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Context:
         self._hashes: list[str] = []
         self._changes: list[dict[str, Any]] = []
         self._before = ""
+        self._left_out = 0
         self.bytes = 0
 
     @property
@@ -116,15 +122,23 @@ class Context:
         """Append one chat message. ``parts``: the items that its text was made from."""
         told = tuple(self._part(item) for item in parts)
         made = self._make(message)
-        entry = Entry(made.blob, made.role, origin, agent, "added", told)
+        entry = made.entry = Entry(made.blob, made.role, origin, agent, "added", told)
         self._changes.append(entry.data(len(self._messages)))
         self._messages.append(made)
         self.bytes += len(made.content)
 
-    def compact(self, at: int, message: Mapping[str, Any], *, origin: str, agent: str) -> None:
-        """Put a shorter message in the place of the one at index ``at``."""
+    def compact(
+        self,
+        at: int,
+        message: Mapping[str, Any],
+        *,
+        origin: str,
+        agent: str,
+        parts: tuple[Mapping[str, Any], ...] = (),
+    ) -> None:
+        """Put another message in the place of the one at index ``at``."""
         made = self._make(message)
-        entry = Entry(made.blob, made.role, origin, agent, "compacted")
+        entry = made.entry = Entry(made.blob, made.role, origin, agent, "compacted", parts)
         self._changes.append(entry.data(at))
         self.bytes += len(made.content) - len(self._messages[at].content)
         self._messages[at] = made
@@ -137,11 +151,37 @@ class Context:
         del self._hashes[at:]
 
     def shrink(self, limit: int, *, origin: str, agent: str, keep: int = 2) -> int:
-        """Compact the oldest tool results, the last ``keep`` excepted, until ``limit`` bytes fit.
+        """Compact the oldest tool results, the last ``keep`` excepted, until ``limit`` bytes fit;
+        where that is not enough, leave the oldest turns out, the last ``keep`` excepted.
 
         A result's place is kept (a call without one is refused by servers); its text becomes a
-        note of where the whole is. Returns how many were compacted.
+        note of where the whole is. Turns go whole, calls and results together, and the task says
+        how many messages went. Returns how many messages were changed or left out.
         """
+        done = self._shorten_results(limit, origin, agent, keep)
+        return done + self._leave_out(limit, origin, agent, keep)
+
+    def _leave_out(self, limit: int, origin: str, agent: str, keep: int) -> int:
+        turns = [i for i, message in enumerate(self._messages) if message.role == "assistant"]
+        first = turns[0] if turns else 0
+        gone = 0
+        for at, until in pairwise(turns[: len(turns) - keep + 1] if len(turns) > keep else ()):
+            if self.bytes <= limit:
+                break
+            for _ in range(until - at):
+                self.drop(first)
+                gone += 1
+        if gone:
+            self._left_out += gone
+            entry = self._messages[first - 1].entry
+            message = json.loads(self._messages[first - 1].content)
+            text = _LEFT_OUT.sub("", message["content"])
+            note = f"\n\n[{self._left_out} messages after this one were left out to save room]"
+            message["content"] = text + note
+            self.compact(first - 1, message, origin=origin, agent=entry.agent, parts=entry.parts)
+        return gone
+
+    def _shorten_results(self, limit: int, origin: str, agent: str, keep: int) -> int:
         done = 0
         results = [i for i, m in enumerate(self._messages) if m.result and not m.compacted]
         for at in results[: max(0, len(results) - keep)]:
@@ -177,9 +217,11 @@ class Context:
         )
 
     def _make(self, message: Mapping[str, Any]) -> _Message:
-        content = encode(message)
+        content = self._run.hide(encode(message))
         blob = self._to_store(content)
-        return _Message(content, blob, message["role"], message.get("tool_call_id", ""))
+        role = message["role"]
+        entry = Entry(blob, role, UNKNOWN, UNKNOWN, "added")
+        return _Message(content, blob, role, entry, message.get("tool_call_id", ""))
 
     def _to_store(self, content: bytes) -> str:
         blob = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -189,7 +231,7 @@ class Context:
     def _part(self, item: Item) -> dict[str, str]:
         return {
             "title": item.title,
-            "blob": item.blob or self._to_store(clean(item.text).encode()),
+            "blob": item.blob or self._to_store(self._run.hide(clean(item.text).encode())),
             "origin": item.origin,
             "agent": item.agent,
             "status": item.status,
@@ -201,6 +243,7 @@ class _Message:
     content: bytes
     blob: str
     role: str
+    entry: Entry
     result: str = ""
     compacted: bool = False
 

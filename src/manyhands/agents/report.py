@@ -26,18 +26,28 @@ class ReportStatus(StrEnum):
 
 
 class Ending(StrEnum):
-    """Why the turns ended. All but ``answered`` are named after what went wrong last."""
+    """Why the turns ended. All but ``answered`` are named after what went wrong last.
+
+    ``unanswered``: a stop before the work was done. ``question``: it asked a person.
+    ``refused``: it would not, ``filtered``: its server would not. ``unaccepted``: its answer fits
+    its type and fails a check. ``bad_call``: a call that could not be run, ``tools``: calls that
+    ran and failed, turn after turn.
+    """
 
     ANSWERED = "answered"
     OUT_OF_TURNS = "out_of_turns"
     STOPPED = "stopped"
     BUDGET = "budget"
     MALFORMED = "malformed"
+    UNACCEPTED = "unaccepted"
     UNANSWERED = "unanswered"
+    QUESTION = "question"
+    REFUSED = "refused"
     EMPTY = "empty"
     CUT = "cut"
     FILTERED = "filtered"
     BAD_CALL = "bad_call"
+    TOOLS = "tools"
     LOOP = "loop"
     INTERRUPTED = "interrupted"
     MODEL = "model"
@@ -81,6 +91,9 @@ class Report(BaseModel, Generic[T]):
     ``agent``: its scope's path, under which the journal has every step. ``value``: the typed answer
     (None without one, and for a role that answers in plain text: then ``text``). ``claims``: those
     of the value, if its type has a field of that name. ``detail``: the last thing that went wrong.
+    ``nudges``: pushes; ``repairs``: answers shown back; ``salvaged``: replies whose calls were
+    found in their text; ``unread``: calls that could not be read; ``fallbacks``: changes of the
+    model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,13 +109,14 @@ class Report(BaseModel, Generic[T]):
     turns: int = 0
     nudges: int = 0
     repairs: int = 0
+    salvaged: int = 0
+    unread: int = 0
+    fallbacks: int = 0
     detail: str = ""
 
     def told(self) -> str:
         """What another agent is shown of it, as JSON: everything but the bookkeeping."""
-        shown = self.model_dump(
-            mode="json", exclude={"model", "usage", "turns", "nudges", "repairs"}
-        )
+        shown = self.model_dump(mode="json", exclude={"model", "usage", *_BOOKKEEPING})
         if isinstance(self.value, str):
             del shown["text"]  # it is the value
         kept = {key: told for key, told in shown.items() if told not in ("", None, [])}
@@ -123,10 +137,12 @@ class Report(BaseModel, Generic[T]):
         )
 
 
+_BOOKKEEPING = ("turns", "nudges", "repairs", "salvaged", "unread", "fallbacks")
 _NEXT = {
     Ending.OUT_OF_TURNS: "raise max_turns in its role, or give it less to do",
     Ending.BUDGET: "raise the budget and resume the run",
     Ending.CUT: "raise max_tokens in its role",
     Ending.MODEL: "check the model's endpoint, then resume the run with retry of what failed",
+    Ending.QUESTION: "answer its question in the task, or let its role ask a person",
     Ending.STOPPED: "start it again if its work is still wanted",
 }

@@ -8,13 +8,14 @@ whatever the server says; where it says otherwise, the attempt says so (``disput
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from manyhands.agents.encoding import clean
+from manyhands.agents.hearing import hear
 from manyhands.agents.report import Spend
 from manyhands.errors import ModelError, ModelOverloaded, StepFailed
 from manyhands.ports import Model, ModelReply, ModelRequest, Price, ToolCall, Usage
@@ -32,23 +33,19 @@ ASSUMED_BYTES_PER_TOKEN = 2
 class Limits:
     """Bounds of one agent's loop that are not part of its role.
 
-    ``repairs``: malformed answers shown back to the model, in all. ``nudges``: other faults in a
-    row. ``attempts``: of one request. ``first_wait`` seconds before the second attempt, doubled for
+    ``attempts``: of one request. ``first_wait`` seconds before the second attempt, doubled for
     each further one up to ``cap``; a server's ``Retry-After`` goes before, up to ``max_wait``:
     one that asks for more is given up. ``parallel_calls`` run at once; ``calls_per_turn`` run at
-    all. ``repeats``: equal turns in a row that count as a loop. ``seconds``: of one request, and
+    all. ``seconds``: of one request, and
     ``first_token_seconds`` until a streamed one begins.
     """
 
-    repairs: int = 2
-    nudges: int = 3
     attempts: int = 4
     first_wait: float = 0.5
     cap: float = 30.0
     max_wait: float = 300.0
     parallel_calls: int = 4
     calls_per_turn: int = 16
-    repeats: int = 3
     seconds: float = 300.0
     first_token_seconds: float = 120.0
 
@@ -56,7 +53,8 @@ class Limits:
 class Attempt(BaseModel):
     """What one attempt came to; a step's value, so a replay sees the same.
 
-    Either a reply or an error (its class name). ``reported``: the server's own words.
+    Either a reply or an error (its class name). ``reported``: the server's own words. ``said``: the
+    text as it came, where ``text`` is another; ``dialect``, ``repairs``, ``errors``: as in `Heard`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +64,11 @@ class Attempt(BaseModel):
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     finish_reason: str = ""
+    reasoning: str = ""
+    said: str = ""
+    dialect: str = ""
+    repairs: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
     reported: Usage | None = None
     dispute: str = ""
     error: str = ""
@@ -127,6 +130,8 @@ class Bounds:
         put = min(max(usage.input_tokens, least), self.input_most)
         least = min(self.output_most, output_bytes // MOST_BYTES_PER_TOKEN)
         got = min(max(usage.output_tokens, least), self.output_most)
+        if usage.input_tokens + usage.output_tokens > self.worst.tokens:
+            put, got = self.input_most, self.output_most  # as the budget books it (`_claimed`)
         wrong = [
             f"{what} {said} reported, {taken} charged"
             for what, said, taken in (
@@ -138,6 +143,39 @@ class Bounds:
         return self.spend(put, got), "; ".join(wrong)
 
 
+class Shown:
+    """What somebody watches of the attempts at one request.
+
+    ``on_text`` gets the pieces of a reply as they come; ``on_void`` is called when those that it
+    got since the last whole reply are of none: an attempt failed or was given up in mid-stream.
+    The next attempt begins from the reply's first word.
+    """
+
+    def __init__(
+        self,
+        on_text: Callable[[str], None] | None = None,
+        on_void: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_text = on_text
+        self._on_void = on_void
+        self._pieces = 0
+
+    @property
+    def on_text(self) -> Callable[[str], None] | None:
+        return None if self._on_text is None else self._piece
+
+    def _piece(self, text: str) -> None:
+        assert self._on_text is not None
+        self._pieces += 1
+        self._on_text(text)
+
+    def end(self, *, void: bool) -> None:
+        """The attempt is over, and came to a reply or not."""
+        if void and self._pieces and self._on_void is not None:
+            self._on_void()
+        self._pieces = 0
+
+
 async def ask(
     run: Run,
     key: str,
@@ -147,22 +185,25 @@ async def ask(
     bounds: Bounds,
     fingerprint: str,
     limits: Limits,
+    tools: Mapping[str, Mapping[str, Any]],
     spent: Callable[[Spend], None],
-    on_text: Callable[[str], None] | None = None,
+    shown: Shown | None = None,
 ) -> Attempt:
     """The last attempt at ``request``, which decides; steps are ``key/1``, ``key/2``, …
 
-    ``fingerprint`` stands for the request in the journal; ``spent`` is told what every attempt was
+    ``fingerprint`` stands for the request in the journal; ``tools`` (name -> JSON schema) is what a
+    call in its text is read by; ``spent`` is told what every attempt was
     charged. Raises `BudgetExceeded` where the worst case does not fit, and `StepFailed` for what is
     not the model's fault: an interrupt, or the end of a scope's time.
     """
+    shown = shown or Shown()
     number = 0
     while True:
         number += 1
         try:
             attempt: Attempt = await run.step(
                 f"{key}/{number}",
-                partial(_send, model, request, bounds, on_text),
+                partial(_send, model, request, bounds, tools, shown.on_text),
                 fingerprint,
                 effect=Effect.IDEMPOTENT,
                 returns=Attempt,
@@ -171,8 +212,10 @@ async def ask(
             )
         except StepFailed:
             spent(bounds.worst)
+            shown.end(void=True)
             raise
         spent(attempt.charged)
+        shown.end(void=bool(attempt.error))
         wait = _wait(attempt, number, limits)
         if wait is None:
             return attempt
@@ -183,6 +226,7 @@ async def _send(
     model: Model,
     request: ModelRequest,
     bounds: Bounds,
+    tools: Mapping[str, Mapping[str, Any]],
     on_text: Callable[[str], None] | None,
     _fingerprint: str,
 ) -> Attempt:
@@ -198,12 +242,18 @@ async def _send(
             retry_after=error.retry_after if isinstance(error, ModelOverloaded) else None,
         )
     charged, dispute = bounds.settle(reply.usage, _size(reply))
+    heard = hear(reply, tools)
     return Attempt(
         model=model.name,
         charged=charged,
-        text=clean(reply.text),
-        calls=tuple(ToolCall(*map(clean, (c.id, c.name, c.arguments))) for c in reply.tool_calls),
+        text=heard.text,
+        calls=heard.calls,
         finish_reason=reply.finish_reason,
+        reasoning=heard.reasoning,
+        said=heard.said,
+        dialect=heard.dialect,
+        repairs=heard.repairs,
+        errors=heard.errors,
         reported=reply.usage,
         dispute=dispute,
         seconds=reply.seconds,
@@ -213,7 +263,8 @@ async def _send(
 
 def _size(reply: ModelReply) -> int:
     """Characters, which are no more than the bytes."""
-    return len(reply.text) + sum(len(c.name) + len(c.arguments) for c in reply.tool_calls)
+    said = len(reply.text) + len(reply.reasoning)
+    return said + sum(len(c.name) + len(c.arguments) for c in reply.tool_calls)
 
 
 def _claimed(bounds: Bounds, attempt: Attempt) -> dict[str, int]:

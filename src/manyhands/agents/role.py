@@ -16,6 +16,7 @@ import frontmatter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
+from manyhands.agents.contract import Completion
 from manyhands.errors import RoleError
 from manyhands.runtime import Budget
 
@@ -29,7 +30,9 @@ class Role:
     ``model``: a name for the caller to look up (None: its default model). ``temperature``: None
     leaves it to the server. ``max_tokens``: of one reply. ``max_turns``: model calls, the forced
     final one not counted. ``tools``: the only ones it gets. ``output``: the name of the type that
-    its answer must have (None: plain text). ``source``: the file, for messages.
+    its answer must have (None: plain text). ``completion``: when the work is done, and how it is
+    pushed on until then. ``checks``: names of what its answer must pass. ``source``: the file, for
+    messages.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Role:
     tools: tuple[str, ...] = ()
     budget: Budget | None = None
     output: str | None = None
+    completion: Completion = Completion()  # noqa: RUF009 - frozen
+    checks: tuple[str, ...] = ()
     source: Path | None = None
 
 
@@ -56,6 +61,8 @@ class _FrontMatter(BaseModel):
     tools: tuple[str, ...] = ()
     budget: Budget | None = None
     output: str | None = None
+    completion: Completion = Completion()
+    checks: tuple[str, ...] = ()
 
 
 def parse_role(
@@ -64,11 +71,12 @@ def parse_role(
     *,
     tools: Collection[str] | None = None,
     outputs: Collection[str] | None = None,
+    checks: Collection[str] | None = None,
 ) -> Role:
     """The role in ``text``; its name is the file's stem.
 
-    ``tools`` and ``outputs``: the names that exist (None: not checked here). Raises `RoleError`
-    naming the file, the field, the value and what is allowed.
+    ``tools``, ``outputs`` and ``checks``: the names that exist (None: not checked here). Raises
+    `RoleError` naming the file, the field, the value and what is allowed.
     """
     name = source.stem
     if not _NAME.fullmatch(name):
@@ -83,6 +91,8 @@ def parse_role(
         raise _explain(error, source) from error
     _check_names(source, "tools", front.tools, tools)
     _check_names(source, "output", [front.output] if front.output else [], outputs)
+    _check_names(source, "checks", front.checks, checks)
+    _check_names(source, "completion.requires", front.completion.requires, front.tools)
     return Role(name=name, instructions=instructions, source=source, **dict(front))
 
 
@@ -92,6 +102,7 @@ def load_roles(
     *,
     tools: Collection[str] | None = None,
     outputs: Collection[str] | None = None,
+    checks: Collection[str] | None = None,
 ) -> dict[str, Role]:
     """Every ``*.md`` of ``package_dir`` by name; a file of the same name in ``override_dir`` wins.
 
@@ -109,7 +120,7 @@ def load_roles(
             )
         files[path.stem] = path
     return {
-        name: parse_role(_read(path), path, tools=tools, outputs=outputs)
+        name: parse_role(_read(path), path, tools=tools, outputs=outputs, checks=checks)
         for name, path in files.items()
     }
 
@@ -146,7 +157,8 @@ def _explain(error: ValidationError, source: Path) -> RoleError:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "front matter"
     if first["type"] == "extra_forbidden":
-        known = Budget.model_fields if field.startswith("budget.") else _FrontMatter.model_fields
+        parts = {"budget": Budget, "completion": Completion}
+        known = parts.get(field.partition(".")[0], _FrontMatter).model_fields
         return RoleError(
             f"{source}: unknown key {field!r} = {first['input']!r}; allowed: {_listed(known)}",
             next="correct or remove the key",

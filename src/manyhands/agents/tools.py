@@ -8,6 +8,7 @@ bounded size, cut where everybody can see it, with the whole kept as a blob.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -20,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
 
-from manyhands.agents.encoding import clean, encode, loads_object, schema_of
+from manyhands.agents.arguments import fit, read_arguments
+from manyhands.agents.encoding import clean, encode, schema_of
 from manyhands.errors import ConfigError, ToolError
 from manyhands.runtime import Effect, Run
 
@@ -94,20 +96,38 @@ class Tool:
     @cached_property
     def encoded(self) -> bytes:
         """The tool as a chat-completions request lists it: JSON, encoded once."""
-        return encode_tool(self.name, self.description, schema_of(self.arguments))
+        return encode_tool(self.name, self.description, self.schema)
 
-    def parse(self, arguments: str) -> dict[str, Any]:
-        """The arguments as the function takes them. Raises `ToolError`, written for the model."""
-        found = loads_object(arguments)
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        return schema_of(self.arguments)
+
+    def parse(self, arguments: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The arguments as the function takes them, and what was mended on the way to them.
+
+        Raises `ToolError`, written for the model.
+        """
+        found, notes = read_arguments(arguments)
         try:
-            checked = self.arguments.model_validate(found)
+            checked, more = self._checked(found)
         except ValidationError as error:
             raise ToolError(
                 f"the arguments do not fit {self.name}:\n{explain(error)}",
                 next="call it again with corrected arguments",
             ) from error
         fields = type(checked).model_fields
-        return {cast(str, info.alias): getattr(checked, key) for key, info in fields.items()}
+        made = {cast(str, info.alias): getattr(checked, key) for key, info in fields.items()}
+        return made, (*notes, *more)
+
+    def _checked(self, found: dict[str, Any]) -> tuple[BaseModel, tuple[str, ...]]:
+        """As they are where they fit to the letter, otherwise coerced without loss."""
+        with contextlib.suppress(ValidationError):
+            return self.arguments.model_validate_json(encode(found), strict=True), ()
+        notes: tuple[str, ...] = ()
+        with contextlib.suppress(ToolError):  # the types' own errors say it as well
+            fitted = fit(found, self.schema)
+            found, notes = fitted.arguments, fitted.notes
+        return self.arguments.model_validate(found), notes
 
     async def call(self, context: CallContext, arguments: Mapping[str, Any]) -> str:
         """The function's result as text.
@@ -170,6 +190,11 @@ class Toolbox:
     @cached_property
     def encoded(self) -> tuple[bytes, ...]:
         return tuple(each.encoded for each in self.tools.values())
+
+    @cached_property
+    def schemas(self) -> Mapping[str, Mapping[str, Any]]:
+        """Name -> JSON schema of the arguments."""
+        return {name: each.schema for name, each in self.tools.items()}
 
     def __contains__(self, name: object) -> bool:
         return name in self.tools

@@ -1,29 +1,56 @@
 """The turn loop: assemble context → reserve → request → parse → check → run tools → settle.
 
 Invariants: an agent ends ``complete`` only with an answer that its checks accept; every way of not
-answering has a name and a bounded response; what is replayed to a server is always valid; nothing
-that grows with the history is encoded or hashed anew in a turn. The whole loop is a workflow: after
-a crash it runs again from the top, and finished requests and calls come from the journal.
+answering has a name and a bounded response, as the role's completion contract says; what is
+replayed to a server is always valid; nothing that grows with the history is encoded or hashed anew
+in a turn. The whole loop is a workflow: after a crash it runs again from the top, and finished
+requests and calls come from the journal.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
 
-from manyhands.agents.calls import Calls, assistant_message, result_message
-from manyhands.agents.checks import ANSWER, Answered, Called, Faulty, Output, Repetition, read
+from manyhands.agents.asking import Asking
+from manyhands.agents.calls import (
+    REPAIR,
+    CallResult,
+    Calls,
+    assistant_message,
+    result_message,
+    told_message,
+)
+from manyhands.agents.checks import (
+    FINISH,
+    Answered,
+    Called,
+    Faulty,
+    Finished,
+    Output,
+    missing_tools,
+    read,
+)
 from manyhands.agents.context import Context, Item
+from manyhands.agents.contract import Questions
 from manyhands.agents.encoding import delimit
+from manyhands.agents.progress import Repetition
 from manyhands.agents.report import Claim, Ending, Report, ReportStatus, Spend
-from manyhands.agents.request import Attempt, Bounds, Limits, ask
+from manyhands.agents.request import Attempt, Limits, Shown
 from manyhands.agents.role import Role
 from manyhands.agents.tools import Toolbox
-from manyhands.errors import BudgetExceeded, ConfigError, RoleError, StepFailed
-from manyhands.ports import Model, ModelRequest
+from manyhands.errors import (
+    BudgetExceeded,
+    ConfigError,
+    RoleError,
+    RunStopped,
+    ToolError,
+)
+from manyhands.ports import Model, ToolCall
 from manyhands.runtime import Effect, Run
 
 T = TypeVar("T", bound=BaseModel)
@@ -39,8 +66,14 @@ _WRAP_UP = {
     Ending.OUT_OF_TURNS: "You have no turns left.",
     Ending.STOPPED: "A person has asked you to stop and wrap up.",
 }
-#: Tokens are at least about this long in what fills a context (code, logs, JSON); for `shrink`.
-_BYTES_PER_TOKEN = 3
+#: Calls in a row that failed before tool calls give way to a schema over the tools; replies in a
+#: row without any before they do; turns in a row whose tools all failed that count as no progress.
+_BAD_CALLS, _NO_CALLS, _FAILED_TURNS = 2, 3, 3
+#: What the last model's faults in a row do not end in: a report of what there is.
+_FINAL = frozenset({Ending.FILTERED, Ending.MALFORMED, Ending.INTERRUPTED})
+
+#: Judges an answer: '' (or None) accepts it, a text says what is missing.
+Check = Callable[[Any], str | Awaitable[str | None] | None]
 
 
 @overload
@@ -49,13 +82,15 @@ async def run_agent(
     role: Role,
     task: str | Item,
     *,
-    model: Model,
+    model: Model | Sequence[Model],
     output: type[T],
     toolbox: Toolbox | None = None,
     items: Iterable[Item] = (),
+    checks: Mapping[str, Check] | None = None,
     key: str | None = None,
     limits: Limits | None = None,
     on_text: Callable[[str], None] | None = None,
+    on_void: Callable[[], None] | None = None,
 ) -> Report[T]: ...
 
 
@@ -65,13 +100,15 @@ async def run_agent(
     role: Role,
     task: str | Item,
     *,
-    model: Model,
+    model: Model | Sequence[Model],
     output: None = None,
     toolbox: Toolbox | None = None,
     items: Iterable[Item] = (),
+    checks: Mapping[str, Check] | None = None,
     key: str | None = None,
     limits: Limits | None = None,
     on_text: Callable[[str], None] | None = None,
+    on_void: Callable[[], None] | None = None,
 ) -> Report[str]: ...
 
 
@@ -80,59 +117,93 @@ async def run_agent(
     role: Role,
     task: str | Item,
     *,
-    model: Model,
+    model: Model | Sequence[Model],
     output: type[Any] | None = None,
     toolbox: Toolbox | None = None,
     items: Iterable[Item] = (),
+    checks: Mapping[str, Check] | None = None,
     key: str | None = None,
     limits: Limits | None = None,
     on_text: Callable[[str], None] | None = None,
+    on_void: Callable[[], None] | None = None,
 ) -> Report[Any]:
     """One agent in ``role`` works on ``task`` until it answers or cannot.
 
     It runs in the scope ``key`` (default: the role's name) under the role's budget, and is handed
     the tools of ``toolbox`` that its role names, no others. ``task`` is an instruction; ``items``
-    are data. ``output``: the answer's type (None: plain text).
+    are data. ``output``: the answer's type (None: plain text). ``model``: one, or a chain of which
+    each stands in where the one before it fails. ``checks``: by name, those that the role may ask
+    for; its answer must pass them. ``on_text`` is given the pieces of each reply as they come, to
+    be watched; ``on_void`` is called when those since the last whole reply are of none, because the
+    attempt failed (what comes next begins anew).
 
     What goes wrong with the model or the agent ends in a report that says so. Raises
     `ConfigError`/`RoleError` before anything starts, `BudgetExceeded` when a scope around the
     agent is exhausted (its own budget ends it with ``budget``), and the runtime's errors.
     """
-    chosen = _checked(role, output, toolbox or Toolbox())
+    chain = tuple(model) if isinstance(model, Sequence) else (model,)
+    chosen = _checked(role, output, toolbox or Toolbox(), checks or {}, chain)
     async with run.scope(key or role.name, role.budget) as scope:
-        if scope.remaining("micro_usd") is not None and model.price is None:
-            raise ConfigError(
-                f"model {model.name!r} has no price and agent {scope.path!r} a money budget of "
-                f"{(scope.remaining('micro_usd') or 0) / 1e6:g} USD",
-                next="give the model a price (0 if it costs nothing), or budget tokens instead",
-            )
+        for each in chain if scope.remaining("micro_usd") is not None else ():
+            if each.price is None:
+                raise ConfigError(
+                    f"model {each.name!r} has no price and agent {scope.path!r} a money budget of "
+                    f"{(scope.remaining('micro_usd') or 0) / 1e6:g} USD",
+                    next="give the model a price (0 if it costs nothing), or budget tokens instead",
+                )
         agent = _Agent(
             scope,
             role,
-            model,
+            chain,
             chosen,
-            Output(output) if output is not None else None,
+            output,
+            checks or {},
             limits or Limits(),
-            on_text,
+            Shown(on_text, on_void),
         )
         return await agent.work(task if isinstance(task, Item) else Item("", task), tuple(items))
 
 
-def _checked(role: Role, output: type[BaseModel] | None, toolbox: Toolbox) -> Toolbox:
+def _checked(
+    role: Role,
+    output: type[BaseModel] | None,
+    toolbox: Toolbox,
+    checks: Mapping[str, Check],
+    chain: Sequence[Model],
+) -> Toolbox:
     where = str(role.source or f"role {role.name!r}")
+    if not chain:
+        raise ConfigError(f"{where}: it is given no model", next="give it one")
     if role.output is not None and role.output != (output.__name__ if output else None):
         raise RoleError(
             f"{where}: output = {role.output!r}; its caller takes "
             f"{output.__name__ if output else 'plain text'}",
             next="correct 'output', or remove it",
         )
+    unknown = [name for name in role.checks if name not in checks]
+    unknown += [name for name in role.completion.requires if name not in role.tools]
+    if unknown:
+        raise RoleError(
+            f"{where}: checks or completion.requires name {unknown[0]!r}, which it is not handed; "
+            f"checks: {', '.join(checks) or 'none'}; tools: {', '.join(role.tools) or 'none'}",
+            next="correct or remove the name",
+        )
     try:
         chosen = toolbox.select(role.tools)
     except ConfigError as error:
         raise RoleError(f"{where}: tools: {error.what}", next=error.next) from error
-    if output is not None and ANSWER in chosen:
-        raise RoleError(f"{where}: a tool cannot be called {ANSWER!r}", next="rename the tool")
+    terminal = _output_of(role, output)
+    if terminal is not None and terminal.name in chosen:
+        raise RoleError(
+            f"{where}: a tool cannot be called {terminal.name!r}", next="rename the tool"
+        )
     return chosen
+
+
+def _output_of(role: Role, output: type[BaseModel] | None) -> Output[Any] | None:
+    if output is not None:
+        return Output(output)
+    return Output(Finished, FINISH) if role.completion.finish else None
 
 
 class _Agent:
@@ -142,29 +213,33 @@ class _Agent:
         self,
         scope: Run,
         role: Role,
-        model: Model,
+        chain: tuple[Model, ...],
         toolbox: Toolbox,
-        output: Output[Any] | None,
+        output: type[BaseModel] | None,
+        checks: Mapping[str, Check],
         limits: Limits,
-        on_text: Callable[[str], None] | None,
+        shown: Shown,
     ) -> None:
         self._scope = scope
         self._role = role
-        self._model = model
+        self._contract = role.completion
         self._toolbox = toolbox
-        self._output = output
-        self._limits = limits
-        self._on_text = on_text
+        self._output = _output_of(role, output)
+        self._checks = {name: checks[name] for name in role.checks}
         self._context = Context(scope)
-        self._calls = Calls(scope, toolbox, limits)
-        self._repetition = Repetition()
-        self._usage = Spend()
-        self._filler = model.name
-        self._context_bytes: int | None = None
-        self._turns = 0
+        self._asking = Asking(
+            scope, role, chain, toolbox, self._output, self._context, limits, shown
+        )
+        terminal = self._output.name if self._output else ""
+        self._calls = Calls(scope, toolbox, limits, terminal)
+        self._repetition = Repetition(role.completion.repeats)
+        self._below = Spend()
+        self._used: set[str] = set()
+        self._counts = dict.fromkeys(_COUNTS, 0)
         self._faults = 0
-        self._nudges = 0
-        self._repairs = 0
+        self._failed_turns = 0
+        self._bad_calls = 0
+        self._refits = 0
 
     async def work(self, task: Item, items: tuple[Item, ...]) -> Report[Any]:
         try:
@@ -181,26 +256,26 @@ class _Agent:
     async def _take_turns(self) -> Report[Any]:
         for turn in range(self._role.max_turns):
             if await self._hear(f"turn/{turn}"):
-                return await self._wrap_up(Ending.STOPPED)
+                return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
             report = await self._turn(f"turn/{turn}")
             if report is not None:
                 return report
-        return await self._wrap_up(Ending.OUT_OF_TURNS)
+        return await self._wrap_up(Ending.OUT_OF_TURNS, _WRAP_UP[Ending.OUT_OF_TURNS])
 
     # ---------------------------------------------------------------- context
 
     async def _begin(self, task: Item, items: tuple[Item, ...]) -> None:
         """The first two messages; who fills the role, and how much it may read, is journaled."""
-        length = self._model.context_length
-        room = None if length is None else max(length - self._role.max_tokens, length // 4)
         about = {
             "role": self._role.name,
-            "model": self._model.name,
+            "model": self._asking.model.name,
+            "fallbacks": [each.name for each in self._asking.chain[1:]],
             "tools": list(self._toolbox.tools),
-            "context_bytes": None if room is None else room * _BYTES_PER_TOKEN,
+            "completion": self._contract.model_dump(mode="json"),
+            "context_bytes": self._asking.context_bytes,
         }
         begun = await self._scope.step("begin", lambda: about, effect=Effect.PURE)
-        self._filler, self._context_bytes = begun["model"], begun["context_bytes"]
+        self._asking.begin(begun["model"], begun["context_bytes"])
         text = [f"Role: {self._role.name}", self._role.instructions, _DATA]
         if self._output is not None:
             text.insert(2, self._output.instructions(as_tool=len(self._toolbox) > 0))
@@ -238,13 +313,16 @@ class _Agent:
     # ---------------------------------------------------------------- one turn
 
     async def _turn(self, key: str) -> Report[Any] | None:
-        attempt = await self._request(key)
+        attempt = await self._asking.request(key)
         if isinstance(attempt, Faulty):
             return await self._nudge(key, attempt)
         if attempt.error:
             return self._report(ReportStatus.FAILED, Ending.MODEL, detail=attempt.message)
-        self._turns += 1
+        self._counts["turns"] += 1
+        await self._note_repairs(key, attempt)
         found = self._read(attempt)
+        if isinstance(found, Answered):
+            found = await self._judge(key, found)
         match found:
             case Answered():
                 return self._report(ReportStatus.COMPLETE, Ending.ANSWERED, found)
@@ -254,84 +332,110 @@ class _Agent:
                 return await self._fault(key, attempt, found)
 
     def _read(self, attempt: Attempt) -> Answered | Called | Faulty:
-        return read(attempt.text, attempt.calls, attempt.finish_reason, self._output, self._toolbox)
-
-    async def _request(self, key: str, tool_choice: str | None = None) -> Attempt | Faulty:
-        """The model's reply, or its last error; or that the request was given up on our side."""
-        if self._context_bytes is not None and self._context.bytes > self._context_bytes:
-            origin = self._scope.key(f"{key}/context")
-            self._context.shrink(self._context_bytes, origin=origin, agent=HARNESS)
-        await self._context.record(f"{key}/context", {"model": self._model.name})
-        request = self._assemble(tool_choice)
-        try:
-            attempt = await ask(
-                self._scope,
-                f"{key}/request",
-                self._model,
-                request,
-                bounds=Bounds.of(self._model, request, self._context.bytes),
-                fingerprint=self._context.hash,
-                limits=self._limits,
-                spent=self._spent,
-                on_text=self._on_text,
-            )
-        except StepFailed as error:
-            told = {
-                "Interrupted": f"A person interrupted you: {error.message}",
-                "TimeoutError": "Your time is over.",
-            }
-            if error.kind not in told:
-                raise
-            return Faulty(Ending.INTERRUPTED, told[error.kind])
-        self._filler = attempt.model
-        return attempt
-
-    def _spent(self, spend: Spend) -> None:
-        self._usage += spend
-
-    def _assemble(self, tool_choice: str | None) -> ModelRequest:
-        tools = self._toolbox.encoded
-        schema: bytes | None = None
-        if self._output is not None and tools:
-            tools = (*tools, self._output.tool)
-        elif self._output is not None:
-            schema, tool_choice = self._output.schema, None
-        return ModelRequest(
-            messages=self._context.messages(),
-            tools=tools,
-            max_tokens=self._role.max_tokens,
-            temperature=self._role.temperature,
-            response_schema=schema,
-            tool_choice=tool_choice if tools else None,
-            seconds=self._limits.seconds,
-            first_token_seconds=self._limits.first_token_seconds,
+        calls = attempt.calls
+        if self._asking.choice is not None and not calls:
+            try:
+                chosen = self._asking.choice.read(attempt.text)
+            except ToolError as error:
+                return Faulty(Ending.BAD_CALL, f"Your call was not run: {error}")
+            calls = () if chosen is None else (chosen,)
+        return read(
+            attempt.text,
+            calls,
+            attempt.finish_reason,
+            self._output,
+            self._toolbox,
+            attempt.errors,
         )
+
+    async def _note_repairs(self, key: str, attempt: Attempt) -> None:
+        if not attempt.dialect:
+            return
+        self._counts["salvaged"] += bool(attempt.calls)
+        self._counts["unread"] += len(attempt.errors)
+        about = {
+            "dialect": attempt.dialect,
+            "notes": list(attempt.repairs),
+            "errors": list(attempt.errors),
+        }
+        await self._scope.record(f"{key}/repair", REPAIR, about)
+
+    async def _judge(self, key: str, found: Answered) -> Answered | Faulty:
+        """The answer, if the contract's tools were used and the role's checks accept it."""
+        missing = missing_tools(self._contract.missing(self._used))
+        if missing is not None:
+            return missing
+        for name, check in self._checks.items():
+
+            async def judge(_answer: str, check: Check = check) -> str:
+                told = check(found.value)
+                return (await told if inspect.isawaitable(told) else told) or ""
+
+            shown = found.value if isinstance(found.value, str) else found.value.model_dump_json()
+            problem = await self._scope.step(
+                f"{key}/check/{name}", judge, shown, effect=Effect.PURE, returns=str
+            )
+            if problem:
+                told = f"Your answer was not accepted by the check {name!r}: {problem}"
+                return Faulty(Ending.UNACCEPTED, told)
+        return found
 
     # ---------------------------------------------------------------- responses
 
     async def _run_calls(self, key: str, attempt: Attempt, found: Called) -> Report[Any] | None:
-        self._context.add(
-            assistant_message(attempt.text, self._calls.named(key, found.calls)),
-            origin=self._scope.key(f"{key}/request"),
-            agent=self._scope.path,
-        )
+        named = self._calls.named(key, found.calls)
         results = await self._calls.run(key, found.calls)
+        self._remember(key, attempt, named, results)
         for result in results:
-            self._spent(result.usage)
-            message = result_message(result, self._scope.id)
-            self._context.add(message, origin=result.origin, agent=result.agent)
-        texts = [result.text for result in results]
-        if self._repetition.seen(found.calls, texts) >= self._limits.repeats:
-            times = f"{self._repetition.times} times with the same result"
-            told = f"You have made the same call {times}. Do something else."
-            return await self._nudge(key, Faulty(Ending.LOOP, told))
-        if any(result.ran for result in results):
-            self._faults = 0
+            self._below += result.usage
+        self._used |= {result.tool for result in results if result.ok}
+        length = self._repetition.seen(found.calls, [result.text for result in results])
+        if length:
+            circle = "the same call" if length == 1 else f"the same {length} calls"
+            told = (
+                f"You have made {circle} {self._contract.repeats} times over, with the same result"
+            )
+            return await self._nudge(key, Faulty(Ending.LOOP, f"{told}. Do something else."))
+        if any(result.ok for result in results):
+            self._faults = self._bad_calls = self._failed_turns = self._refits = 0
             return None
+        return await self._no_progress(key, attempt, results)
+
+    async def _no_progress(
+        self, key: str, attempt: Attempt, results: Sequence[CallResult]
+    ) -> Report[Any] | None:
+        """Every call of the turn failed, or could not be run at all."""
+        if any(result.ran for result in results):
+            self._failed_turns += 1
+            if self._failed_turns < _FAILED_TURNS:
+                return None
+            told = f"All calls of your last {self._failed_turns} turns failed. Try another way."
+            return await self._nudge(key, Faulty(Ending.TOOLS, told))
         if attempt.finish_reason == "length":
             told = f"Your reply was cut at {self._role.max_tokens} tokens. Write less at once."
             return await self._nudge(key, Faulty(Ending.CUT, told))
         return await self._nudge(key, Faulty(Ending.BAD_CALL, results[-1].text), silent=True)
+
+    def _remember(
+        self,
+        key: str,
+        attempt: Attempt,
+        named: Sequence[ToolCall],
+        results: Sequence[CallResult],
+    ) -> None:
+        """The turn's calls and results, in the form in which they were made."""
+        origin = self._scope.key(f"{key}/request")
+        if self._asking.choice is not None and not attempt.calls:
+            said = assistant_message(attempt.text, ())
+            self._context.add(said, origin=origin, agent=self._scope.path)
+            told = told_message(results, self._scope.id)
+            self._context.add(told, origin=results[0].origin, agent=results[0].agent)
+            return
+        said = assistant_message(attempt.text, named)
+        self._context.add(said, origin=origin, agent=self._scope.path)
+        for result in results:
+            message = result_message(result, self._scope.id)
+            self._context.add(message, origin=result.origin, agent=result.agent)
 
     async def _fault(self, key: str, attempt: Attempt, found: Faulty) -> Report[Any] | None:
         """Show the model what it said and what is wrong with it, unless it had its chances."""
@@ -341,40 +445,86 @@ class _Agent:
             said = assistant_message(attempt.text, named)
             told = {"role": "tool", "tool_call_id": named[0].id, "content": found.message}
         else:
-            said = assistant_message(attempt.text.strip() or "(an empty reply)", ())
+            text = (attempt.said or attempt.text) if attempt.errors else attempt.text
+            said = assistant_message(text.strip() or "(an empty reply)", ())
             told = {"role": "user", "content": found.message}
         self._context.add(said, origin=origin, agent=self._scope.path)
-        ended = await self._nudge(key, found, silent=True)
-        if ended is None:
-            self._context.add(told, origin=self._scope.key(f"{key}/nudge"), agent=HARNESS)
-        return ended
+        if found.ending is Ending.QUESTION and self._contract.questions is Questions.PERSON:
+            return await self._ask_person(key, attempt.text)
+        return await self._nudge(key, found, silent=True, told=told)
 
-    async def _nudge(self, key: str, fault: Faulty, *, silent: bool = False) -> Report[Any] | None:
-        """Count the fault and say it (``silent``: it is said elsewhere); a report ends it all."""
-        if fault.ending is Ending.MALFORMED:
-            self._repairs += 1
-            over = self._repairs > self._limits.repairs
-        else:
-            self._faults += 1
-            over = self._faults > self._limits.nudges or fault.ending is Ending.FILTERED
-        if over:
-            return self._report(ReportStatus.FAILED, fault.ending, detail=fault.message)
-        self._nudges += fault.ending is not Ending.MALFORMED
-        data = {"ending": fault.ending, "message": fault.message, "in_a_row": self._faults}
-        await self._scope.record(f"{key}/nudge", "agent:nudge", data)
-        if not silent:
-            self._say(fault.message, origin=self._scope.key(f"{key}/nudge"))
+    async def _ask_person(self, key: str, question: str) -> Report[Any] | None:
+        about = {"agent": self._scope.path, "question": question}
+        await self._scope.record(f"{key}/question", "agent:question", about)
+        try:
+            answer = await self._scope.wait(f"{key}/person", str)
+        except RunStopped:
+            return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
+        self._say(answer, origin=self._scope.key(f"{key}/person"), agent=PERSON)
         return None
 
-    async def _wrap_up(self, ending: Ending) -> Report[Any]:
+    async def _nudge(
+        self,
+        key: str,
+        fault: Faulty,
+        *,
+        silent: bool = False,
+        told: Mapping[str, Any] | None = None,
+    ) -> Report[Any] | None:
+        """Count the fault and say it (``silent``: it is said already; ``told``: as this message).
+
+        When the model had its chances the next one of the chain gets some; a report ends it all.
+        """
+        over = self._count(fault)
+        reports = bool(self._contract.nudges) and fault.ending not in _FINAL
+        last = over and self._asking.is_last
+        if told is not None and (not last or (reports and told["role"] == "tool")):
+            # A call needs its result before any further request, that for a report among them.
+            self._context.add(told, origin=self._scope.key(f"{key}/nudge"), agent=HARNESS)
+        if over and not await self._next_model(key, fault):
+            if reports:
+                return await self._wrap_up(fault.ending, fault.message)
+            return self._report(ReportStatus.FAILED, fault.ending, detail=fault.message)
+        self._counts["nudges"] += fault.ending is not Ending.MALFORMED
+        data = {"ending": fault.ending, "message": fault.message, "in_a_row": self._faults}
+        await self._scope.record(f"{key}/nudge", "agent:nudge", data)
+        if not silent and told is None:
+            self._say(fault.message, origin=self._scope.key(f"{key}/nudge"))
+        await self._change_form(key, fault)
+        return None
+
+    async def _next_model(self, key: str, fault: Faulty) -> bool:
+        if not await self._asking.next_model(key, f"{fault.ending}: {fault.message}"):
+            return False
+        self._faults = self._bad_calls = self._failed_turns = self._refits = 0
+        return True
+
+    def _count(self, fault: Faulty) -> bool:
+        """Whether it was one too many for this model."""
+        if fault.ending is Ending.MALFORMED:
+            self._counts["repairs"] += 1
+            self._refits += 1
+            return self._refits > self._contract.repairs
+        self._faults += 1
+        self._bad_calls += fault.ending in (Ending.BAD_CALL, Ending.CUT)
+        return self._faults > self._contract.nudges or fault.ending is Ending.FILTERED
+
+    async def _change_form(self, key: str, fault: Faulty) -> None:
+        """Where tool calls fail again and again, a JSON schema over the tools takes their place."""
+        silent = fault.ending in (Ending.UNANSWERED, Ending.EMPTY) and self._faults >= _NO_CALLS
+        if self._bad_calls < _BAD_CALLS and not silent:
+            return
+        told = await self._asking.change_form(key)
+        if told:
+            self._say(told, origin=self._scope.key(f"{key}/form"))
+
+    async def _wrap_up(self, ending: Ending, why: str) -> Report[Any]:
         """One last request: what is there is reported, as ``partial``."""
-        why = _WRAP_UP[ending]
         how = "Report now what you have: give your answer, without any further tool call."
-        if self._output is not None and len(self._toolbox):
-            how = f"Report now what you have: call the tool `{ANSWER}`."
+        if self._output is not None:
+            how = f"Report now what you have. {self._output.instructions(as_tool=False)}"
         self._say(f"{why} {how}", origin=self._scope.key("final"))
-        forced = ANSWER if self._output is not None else "none"
-        attempt = await self._request("final", forced)
+        attempt = await self._asking.request("final", final=True)
         if isinstance(attempt, Faulty) or attempt.error:
             return self._report(ReportStatus.FAILED, ending, detail=f"{why} {attempt.message}")
         found = self._read(attempt)
@@ -391,22 +541,28 @@ class _Agent:
         *,
         detail: str = "",
     ) -> Report[Any]:
-        value = found.value if found else None
+        value: Any = found.value if found else None
+        text = found.text if found else ""
+        if isinstance(value, Finished):
+            value = text = value.text
         claims: Any = getattr(value, "claims", ())
         return Report[Any](
             agent=self._scope.path,
-            model=self._filler,
+            model=self._asking.filler,
             status=status,
             ending=ending,
             value=value,
-            text=found.text if found else "",
+            text=text,
             claims=tuple(c for c in claims if isinstance(c, Claim)),
-            usage=self._usage,
-            turns=self._turns,
-            nudges=self._nudges,
-            repairs=self._repairs,
+            usage=self._asking.usage + self._below,
             detail=detail,
+            fallbacks=self._asking.fallbacks,
+            **self._counts,
         )
+
+
+#: The figures of a report that are counted as the agent goes.
+_COUNTS = ("turns", "nudges", "repairs", "salvaged", "unread")
 
 
 def _line(text: str) -> str:

@@ -1,0 +1,184 @@
+"""An agent's requests: to which model of its chain, with what of its context, in which form.
+
+Invariants: a request that is too long is sent again with less; one that its model cannot answer
+goes to the next model of the chain; both are journaled, and bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manyhands.agents.checks import Faulty, Output
+from manyhands.agents.choice import Choice
+from manyhands.agents.context import Context
+from manyhands.agents.report import Ending, Spend
+from manyhands.agents.request import Attempt, Bounds, Limits, Shown, ask
+from manyhands.agents.role import Role
+from manyhands.agents.tools import Toolbox
+from manyhands.errors import ModelContextFull, StepFailed
+from manyhands.ports import Model, ModelRequest
+from manyhands.runtime import Run
+
+#: Tokens are at least about this long in what fills a context (code, logs, JSON).
+_BYTES_PER_TOKEN = 3
+#: How often one turn's request is sent anew, with less context or to another model.
+_MOST_AGAIN = 12
+
+
+class Asking:
+    """``model``: the one of the chain that is asked now; ``filler``: the one that spoke last.
+
+    ``usage``: of all its requests. ``choice``: set once tool calls have given way to a schema.
+    """
+
+    def __init__(
+        self,
+        scope: Run,
+        role: Role,
+        chain: tuple[Model, ...],
+        toolbox: Toolbox,
+        output: Output[Any] | None,
+        context: Context,
+        limits: Limits,
+        shown: Shown,
+    ) -> None:
+        self._scope = scope
+        self._role = role
+        self._toolbox = toolbox
+        self._output = output
+        self._context = context
+        self._limits = limits
+        self._shown = shown
+        self.chain = chain
+        self.model = chain[0]
+        self.filler = self.model.name
+        self.usage = Spend()
+        self.fallbacks = 0
+        self.choice: Choice | None = None
+        self.context_bytes = self._room(self.model)
+
+    def begin(self, filler: str, context_bytes: int | None) -> None:
+        """What the journal says of the start; another process may have other settings."""
+        self.filler, self.context_bytes = filler, context_bytes
+
+    def _room(self, model: Model) -> int | None:
+        length = model.context_length
+        if length is None:
+            return None
+        return max(length - self._role.max_tokens, length // 4) * _BYTES_PER_TOKEN
+
+    async def request(self, key: str, *, final: bool = False) -> Attempt | Faulty:
+        """The model's reply, or the chain's last error; or that it was given up on our side.
+
+        ``final``: the answer is asked for, and no call.
+        """
+        attempt = await self._send(key, final=final)
+        for again in range(1, _MOST_AGAIN):
+            if isinstance(attempt, Faulty) or not attempt.error:
+                break
+            too_long = attempt.error == ModelContextFull.__name__
+            place = f"{key}/again-{again}"
+            shorter = too_long and self._shrink(place, self._context.bytes * 2 // 3)
+            if not shorter and not await self.next_model(place, attempt.message):
+                break
+            attempt = await self._send(place, final=final)
+        return attempt
+
+    async def _send(self, key: str, *, final: bool) -> Attempt | Faulty:
+        if self.context_bytes is not None and self._context.bytes > self.context_bytes:
+            self._shrink(f"{key}/context", self.context_bytes)
+        await self._context.record(f"{key}/context", {"model": self.model.name})
+        request = self._assemble(final=final)
+        try:
+            attempt = await ask(
+                self._scope,
+                f"{key}/request",
+                self.model,
+                request,
+                bounds=Bounds.of(self.model, request, self._context.bytes),
+                fingerprint=self._context.hash,
+                limits=self._limits,
+                tools=self._readable(final=final),
+                spent=self._spent,
+                shown=self._shown,
+            )
+        except StepFailed as error:
+            told = {
+                "Interrupted": f"A person interrupted you: {error.message}",
+                "TimeoutError": "Your time is over.",
+            }
+            if error.kind not in told:
+                raise
+            return Faulty(Ending.INTERRUPTED, told[error.kind])
+        self.filler = attempt.model
+        return attempt
+
+    def _shrink(self, key: str, limit: int) -> bool:
+        return self._context.shrink(limit, origin=self._scope.key(key), agent="harness") > 0
+
+    def _spent(self, spend: Spend) -> None:
+        self.usage += spend
+
+    # ---------------------------------------------------------------- the chain
+
+    @property
+    def is_last(self) -> bool:
+        return self.fallbacks + 1 >= len(self.chain)
+
+    async def next_model(self, key: str, why: str) -> bool:
+        """Go on with the next model of the chain; False: there is none."""
+        if self.is_last:
+            return False
+        self.fallbacks += 1
+        following = self.chain[self.fallbacks]
+        about = {"from": self.model.name, "to": following.name, "why": why}
+        await self._scope.record(f"{key}/fallback", "agent:fallback", about)
+        self.model = following
+        self.context_bytes = self._room(following)
+        self.choice = None
+        return True
+
+    # ---------------------------------------------------------------- the form
+
+    @property
+    def _callable(self) -> dict[str, Mapping[str, Any]]:
+        found = dict(self._toolbox.schemas)
+        if self._output is not None:
+            found[self._output.name] = self._output.parameters
+        return found
+
+    async def change_form(self, key: str) -> str:
+        """From tool calls to a schema over the tools. What the model is told ('': no change)."""
+        if self.choice is not None or not len(self._toolbox) or self._output is None:
+            return ""
+        self.choice = Choice(self._callable)
+        await self._scope.record(f"{key}/form", "agent:form", {"form": "schema"})
+        return self.choice.instructions
+
+    def _readable(self, *, final: bool) -> Mapping[str, Mapping[str, Any]]:
+        """What may be called by a reply, for calls that stand in its text."""
+        if final or not len(self._toolbox) or self.choice is not None:
+            return {}
+        return self._callable
+
+    def _assemble(self, *, final: bool) -> ModelRequest:
+        tools, schema = self._toolbox.encoded, None
+        if self._output is not None and (final or not tools):
+            # A schema for the whole reply is enforced where a forced call often is not.
+            tools, schema = (), self._output.schema
+        elif self.choice is not None:
+            tools, schema = (), self.choice.schema
+        elif self._output is not None:
+            tools = (*tools, self._output.tool)
+        return ModelRequest(
+            messages=self._context.messages(),
+            tools=tools,
+            max_tokens=self._role.max_tokens,
+            temperature=self._role.temperature,
+            response_schema=schema,
+            tool_choice="none" if final and tools else None,
+            seconds=self._limits.seconds,
+            first_token_seconds=self._limits.first_token_seconds,
+            agent=self._scope.path,
+        )
