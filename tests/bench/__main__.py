@@ -1,6 +1,6 @@
 """``python -m tests.bench``: run the benchmarks, print one table, say which goals are met.
 
-Stdout is the table alone, stderr is progress. The exit status is 0 however the goals fare, but
+Stdout is the tables alone, stderr is progress. The exit status is 0 however the goals fare, but
 with ``--check``, where a missed goal (or a benchmark that could not run) makes it 1.
 """
 
@@ -14,6 +14,7 @@ import platform
 import sqlite3
 import sys
 import tempfile
+import textwrap
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,26 @@ BENCHES = {
     "step": ("steps", "journaled steps against LangGraph and DBOS; flat in the length of a run"),
     "replay": ("replay", "10,000 finished steps replayed, against DBOS and LangGraph"),
     "agents": ("agents", "200 concurrent scripted agents × 10 turns, over the ideal"),
+    "loops": ("loops", "agent loops over HTTP, beside bare loops and frameworks"),
+    "http": ("http_clients", "HTTP clients: CPU of a request at 1 and at 200 connections"),
     "lab": ("lab", "lab experiments per hour against a plain shell loop"),
+    "faults": ("faults", "the failure table beside other frameworks; prints it row by row"),
     "import": ("imports", "import time of the package and of its command"),
 }
-_PEERS = ("dbos", "langgraph", "langgraph-checkpoint-sqlite")
+_PEERS = (
+    "dbos",
+    "langgraph",
+    "langgraph-checkpoint-sqlite",
+    "aiohttp",
+    "httpx",
+    "httpx2",
+    "openai",
+    "agent-framework-openai",
+    "langchain-openai",
+    "openai-agents",
+    "pydantic-ai-slim",
+    "smolagents",
+)
 
 
 def main() -> int:
@@ -92,10 +109,11 @@ def _version(name: str) -> str:
 def _about() -> str:
     facts = _facts()
     peers = ", ".join(f"{name} {found}" for name, found in facts["peers"].items())
-    return (
+    text = (
         f"Python {facts['python']}, SQLite {facts['sqlite']}, {facts['cores']} cores, "
-        f"load {facts['load']} at the end; {peers}\n"
+        f"load {facts['load']} at the end; {peers}"
     )
+    return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"
 
 
 def _summary(rows: list[Row]) -> str:
