@@ -1,4 +1,5 @@
-"""One suite for every model: the scripted one itself, and an endpoint that speaks from a script."""
+"""One suite for every model: the scripted one itself, an endpoint that speaks from a script, and
+each of both behind a limiter."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from manyhands.adapters.models.limiter import LimitedModel
 from manyhands.adapters.models.openai_compatible import OpenAICompatibleModel
 from manyhands.ports import Model
-from manyhands.testing import MODEL_CHECKS, ChatServer, ScriptedModel, check_model
+from manyhands.testing import MODEL_CHECKS, ChatServer, ManualClock, ScriptedModel, check_model
 from manyhands.testing.check_models import OpenModel
 
 
@@ -28,7 +30,45 @@ async def over_http(script: ScriptedModel) -> AsyncGenerator[Model]:
             await model.close()
 
 
-@pytest.mark.parametrize("open_model", [scripted, over_http], ids=lambda f: f.__name__)
+def limited(model: Model) -> LimitedModel:
+    """Its rests take no time here."""
+    clock = ManualClock(jump=True)
+    return LimitedModel(
+        model,
+        concurrency=4,
+        requests_per_minute=1000,
+        tokens_per_minute=1_000_000,
+        now=clock.time,
+        sleep=clock.sleep,
+    )
+
+
+@asynccontextmanager
+async def limited_scripted(script: ScriptedModel) -> AsyncGenerator[Model]:
+    yield limited(script)
+
+
+@asynccontextmanager
+async def limited_over_http(script: ScriptedModel) -> AsyncGenerator[Model]:
+    async with over_http(script) as model:
+        yield limited(model)
+
+
+@asynccontextmanager
+async def always_streamed(script: ScriptedModel) -> AsyncGenerator[Model]:
+    async with ChatServer(script) as server:
+        model = OpenAICompatibleModel("scripted", server.url, always_stream=True)
+        try:
+            yield model
+        finally:
+            await model.close()
+
+
+@pytest.mark.parametrize(
+    "open_model",
+    [scripted, over_http, always_streamed, limited_scripted, limited_over_http],
+    ids=lambda f: f.__name__,
+)
 @pytest.mark.parametrize("check", MODEL_CHECKS, ids=lambda f: f.__name__)
 async def test_model(check: Callable[[OpenModel], Awaitable[None]], open_model: OpenModel) -> None:
     await check(open_model)

@@ -73,7 +73,7 @@ async def test_a_message_reaches_the_next_turn(fast_path: Path) -> None:
 
 async def test_a_message_from_another_process_reaches_the_next_turn(fast_path: Path) -> None:
     async with Runtime.open(fast_path) as runtime:
-        handle = await runtime.start(TURNS, 200, run_id="r")
+        handle = await runtime.start(TURNS, 20_000, run_id="r")
         await from_elsewhere(fast_path, "steer", message="left")
         await until(lambda: runtime.view("r").commands)
         await runtime.command("r", "stop")
