@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from manyhands.agents.dialects import DIALECTS, Parsed, Piece, StreamParser, parse
 from manyhands.agents.dialects.marks import ENDS, THINKING, THOUGHT, speech
+from manyhands.agents.dialects.walk import IN_THINKING
 from tests.property import dialect_renderers
 
 SPOKEN = dialect_renderers.DIALECTS
@@ -84,7 +85,9 @@ def check_shown(pieces: list[Piece], whole: Parsed) -> None:
     if not whole.content.startswith(shown):
         assert whole.content.startswith(settled)
         assert whole.reasoning.startswith(shown.removesuffix(settled).strip())
-    if settled == shown:
+    # A think block that never ends may hold a call, or the wreck of one, that was shown as thought.
+    unended = any(IN_THINKING in call.notes for call in whole.calls) or bool(whole.errors)
+    if settled == shown and not unended:
         assert whole.reasoning.startswith(thought)
 
 

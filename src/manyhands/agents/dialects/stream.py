@@ -1,9 +1,11 @@
 """A text that comes in chunks.
 
 Invariants: `StreamParser.finish` is `parse` of the whole text, by construction, wherever the chunks
-were cut. What `StreamParser.feed` shows is never taken back, but for one thing that no parser can
-know: a model whose template opened its thinking in the prompt writes thinking that looks like an
-answer until it closes it. Until a think block was seen, content is therefore not ``settled``.
+were cut. What `StreamParser.feed` shows is never taken back, but for two things that no parser can
+know. A model whose template opened its thinking in the prompt writes thinking that looks like an
+answer until it closes it: until a think block was seen, content is therefore not ``settled``. And a
+call in a think block is a thought until the text ends without closing it: what was shown as
+reasoning is then a call.
 """
 
 from __future__ import annotations
