@@ -132,6 +132,11 @@ class StreamParser:
             return False
         if verdict is not False:
             return self._hold()
+        mark = self._tail[len(word) :]
+        if self._watch.begins(mark):
+            return False
+        if len(word) > 1 and self._watch.whole(mark):
+            return self._pass(pieces, len(word) - 1)
         if word.lstrip()[0] in "`~":
             self._code = True
         return self._pass(pieces, len(word))
@@ -220,6 +225,7 @@ class _Watch:
             for close in THOUGHT
         }
         self._begun = frozenset(mark[:size] for mark in marks for size in range(1, len(mark)))
+        self._marks = re.compile(any_of(marks))
         self._longest = max(map(len, marks))
 
     def pattern(self, close: str) -> re.Pattern[str]:
@@ -233,6 +239,14 @@ class _Watch:
             if tail[-size:] in self._begun:
                 return max(1, min(keep, len(tail) - size))
         return max(1, keep)
+
+    def begins(self, text: str) -> bool:
+        """Whether ``text`` is the beginning of a mark."""
+        return text in self._begun
+
+    def whole(self, text: str) -> bool:
+        """Whether a mark stands at the beginning of ``text``."""
+        return self._marks.match(text) is not None
 
     def line(self, text: str, tools: Mapping[str, Any]) -> bool | None:
         """Whether a line may begin a call; None: not known yet."""
