@@ -385,6 +385,8 @@ _TOKEN = re.compile(
 )
 _COLON = re.compile(r"\s*+:")
 _BRACKETS = frozenset("{}[]")
+_MATTERS = re.compile(r"""["'{}\[\]()]""")
+_BEFORE = frozenset("[{,:")
 _BETWEEN = re.compile(r"[\s{}\[\],:]*+")
 
 
@@ -406,30 +408,31 @@ def _repaired(text: str, start: int, stop: re.Pattern[str] | None) -> Read | Non
 
 
 def _span(text: str, start: int, stop: re.Pattern[str] | None) -> int | None:
-    """Where the bracket at ``start`` closes, strings aside."""
+    """Where the bracket at ``start`` closes, strings aside; None: not in reach, or not at all."""
+    if text[start : start + 1] not in _CLOSES:
+        return None
+    limit = min(len(text), start + _MOST_REPAIR)
+    stops = stop.search(text, start, limit) if stop is not None else None
     open_: list[str] = []
-    at, before = start, "["
-    while at < min(len(text), start + _MOST_REPAIR + 1):
-        if stop is not None and stop.match(text, at):
+    at = start
+    while (found := _MATTERS.search(text, at, limit)) is not None:
+        first, at = found[0], found.end()
+        if stops and stops.start() < at:
             return None
-        first = text[at]
-        if first == '"' or (first == "'" and before in "[{,:"):
-            string = _STRINGS[first].match(text, at)
+        before = text[max(start, at - 40) : at - 1].rstrip()[-1:] if first == "'" else ""
+        if first == '"' or before in _BEFORE:
+            string = _STRINGS[first].match(text, at - 1)
             if string is None:
                 return None
             at = string.end()
-        else:
-            if first in _CLOSES:
-                open_.append(_CLOSES[first])
-            elif first in "]})" and (not open_ or open_.pop() != first):
-                return None
-            at += 1
-        if not first.isspace():
-            before = first
-        if not open_:
-            return at
-        if len(open_) > MOST_DEPTH:
+            if stops and stop is not None and stops.start() < at:
+                stops = stop.search(text, at, limit)
+        elif first in _CLOSES:
+            open_.append(_CLOSES[first])
+        elif first != "'" and open_.pop() != first:
             return None
+        if not open_ or len(open_) > MOST_DEPTH:
+            return None if open_ else at
     return None
 
 

@@ -54,16 +54,39 @@ class _Bare:
     calls: re.Pattern[str]
     start: int
     reached: int = 0
+    other: int = 0  # where JSON ends that is no call
     failures: int = 0
 
     def dialect(self, *shapes: str) -> str:
         return next((self.speech.bare[each] for each in shapes if each in self.speech.bare), "")
 
 
+def every(source: Source, speech: Speech, start: int) -> Iterator[Block]:
+    """All stretches from ``start`` on in which a mark is payload: calls without a mark, the wrecks
+    of them, and (as blocks without calls) JSON that is something else."""
+    if not speech.bare:
+        return iter(())
+    return _blocks(_listen(source, speech, start), start, len(source.text), whole=True)
+
+
+def first(source: Source, speech: Speech, at: int) -> Block | None:
+    """The one that begins right at ``at``."""
+    found = _HERE.match(source.text, at) if speech.bare else None
+    bare = _listen(source, speech, at)
+    return (_block(bare, found) or _other(bare, found)) if found else None
+
+
 def find(source: Source, speech: Speech, start: int, end: int) -> list[Block]:
     """The calls in ``text[start:end]``; with a strict speech only those that end it."""
+    blocks = list(_blocks(_listen(source, speech, start), start, end))
+    if blocks and blocks[0].dialect == _REACT:
+        return _acted(source, blocks)
+    return _meant(source.text, speech, blocks, end)
+
+
+def _listen(source: Source, speech: Speech, start: int) -> _Bare:
     known = source.known
-    bare = _Bare(
+    return _Bare(
         source,
         speech,
         # A call that certainly was begun, and so is worth an error when it cannot be read.
@@ -74,10 +97,6 @@ def find(source: Source, speech: Speech, start: int, end: int) -> list[Block]:
         re.compile(rf"\[?\s*(?:print\()?(?:default_api\.)?(?:{known})\s*\("),
         start,
     )
-    blocks = list(_blocks(bare, start, end))
-    if blocks and blocks[0].dialect == _REACT:
-        return _acted(source, blocks)
-    return _meant(source.text, speech, blocks, end)
 
 
 def _meant(text: str, speech: Speech, blocks: list[Block], end: int) -> list[Block]:
@@ -105,12 +124,12 @@ def _acted(source: Source, blocks: list[Block]) -> list[Block]:
     return found
 
 
-def _blocks(bare: _Bare, start: int, end: int) -> Iterator[Block]:
+def _blocks(bare: _Bare, start: int, end: int, *, whole: bool = False) -> Iterator[Block]:
     pos = start
     text = bare.source.text
     # What follows a think block may stand on its line.
     while found := (pos == start and _HERE.match(text, pos, end)) or _START.search(text, pos, end):
-        block = _block(bare, found)
+        block = _block(bare, found) or (_other(bare, found) if whole else None)
         if bare.failures >= _MOST_FAILURES:
             # A model that goes round in circles: what follows is more of the same.
             if block is not None and block.errors:
@@ -126,6 +145,12 @@ def _blocks(bare: _Bare, start: int, end: int) -> Iterator[Block]:
             pos = line if line >= 0 else end
         if pos >= end:
             return
+
+
+def _other(bare: _Bare, found: re.Match[str]) -> Block | None:
+    """JSON that was read to its end, or to the end of the text, and is no call."""
+    end, bare.other = bare.other, 0
+    return Block("", found.start(), end) if end > found.start() else None
 
 
 def _block(bare: _Bare, found: re.Match[str]) -> Block | None:
@@ -208,12 +233,13 @@ def _read(bare: _Bare, dialect: str, start: int, at: int, *, json: bool) -> Bloc
         end = _objects(source, at, calls) if json else _functions(source, at, calls)
         bare.reached = end
         if any(call.name not in source.tools for call in calls) or not calls:
+            bare.other = end if json else 0
             return None
         line = source.text.find("\n", end)
         if source.text[end : line if line >= 0 else len(source.text)].strip():
             return None
     except _NoCall as other:
-        bare.reached = other.at
+        bare.reached = bare.other = other.at
         return None
     except Broken as broken:
         bare.reached = broken.at
@@ -222,6 +248,7 @@ def _read(bare: _Bare, dialect: str, start: int, at: int, *, json: bool) -> Bloc
         # Without a mark only the whole shows that they are calls, unless its end was cut off.
         calls = [call for call in calls if call.name in source.tools and broken.cut]
         if not begun or (not json and _LINK.match(source.text, at)):
+            bare.other = broken.at if json and broken.cut else 0
             return None
         line = source.text.find("\n", broken.at)
         end = line if line >= 0 and not broken.cut else len(source.text)

@@ -45,10 +45,12 @@ class Messages:
 
 
 def speaks(text: str) -> bool:
-    """Whether the text is of this dialect: a channel's mark that is not quoted as code."""
-    if _CHANNEL.search(text) is None:
+    """Whether the text is of this dialect: a channel's mark that is not quoted as code, and not
+    behind another dialect's mark or in JSON, where it is payload."""
+    if _CHANNEL.search(text) is None or text.lstrip()[:1] in ("{", "["):
         return False
-    others = {*THINKING, *THOUGHT, *speech("").wrappers}
+    heard = speech("")
+    others = {*THINKING, *THOUGHT, *heard.wrappers, *heard.forms}
     found = unquoted(text, f"{_CHANNEL.pattern}|{any_of(others)}")
     return found is not None and found[0] not in others
 

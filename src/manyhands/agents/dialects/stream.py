@@ -110,7 +110,7 @@ class StreamParser:
         token = word[:2] != "<t" and word != "<reasoning>"
         if not (token or self._blank or self._tail[0] == "\n"):
             return self._pass(pieces, len(word))
-        self._take(len(word))
+        self._take_whole(len(word))
         self._close, self._thought, self._spare = THINKING[word], True, ""
         self._blank = True
         return True
@@ -148,11 +148,8 @@ class StreamParser:
         self._tail = ""
         return False
 
-    def _take(self, size: int) -> None:
-        self._tail = self._tail[size:]
-
     def _take_whole(self, size: int) -> None:
-        """Past a mark after which the answer begins, as on a line of its own."""
+        """Past a mark after which thinking or the answer begins, as on a line of its own."""
         self._tail = "\n" + self._tail[1 + size :]
 
     def _pass(self, pieces: list[Piece], size: int) -> bool:

@@ -61,9 +61,13 @@ class _Walk:
         self.dialect: str = ""  # of the first call: a text has one
         self.thought: bool = False  # a think block was seen
         self.unclosed = False  # the last one goes to the end of the text
+        self.bares: Iterator[Block] = iter(())
+        self.first: Block | None = None  # a call without a mark right after a think block
+        self.bare: Block | None = None  # the next one, or the wreck of one
         self.quoted = 0  # up to here an open backtick may make code of the line
 
     def run(self) -> Pieces:
+        self._listen(0)
         while (found := self.speech.landmark.search(self.text, self.pos)) is not None:
             if found["mark"] is not None:
                 self._meet(found["mark"], found.start())
@@ -90,6 +94,9 @@ class _Walk:
     def _meet(self, mark: str, at: int) -> None:
         after = at + len(mark)
         self.pos = at + 1
+        if (end := self._payload(at)) > 0:
+            self.pos = end
+            return
         if mark in THINKING and self._opens_thinking(mark, at):
             self._think(mark, at)
         elif mark in THOUGHT and not self.thought and not mention(self.text, mark, at):
@@ -128,6 +135,7 @@ class _Walk:
         self.quoted = 0
         self.spans.append(_Span(inside, end, reasoning=True))
         self.pos = self.mark = skip(self.text, end + len(close))
+        self._listen(self.pos)
 
     def _thinking_ends(self, at: int, close: str) -> int:
         """The closing mark that is not inside of a call's payload; -1: there is none."""
@@ -164,11 +172,14 @@ class _Walk:
         self.spans = [_Span(0, at, reasoning=True)]
         self.dialect = ""
         self.pos = self.mark = skip(self.text, after)
+        self._listen(self.pos)
 
     # ------------------------------------------------------------ calls
 
     def _try(self, at: int) -> Block | None:
         """The block at a mark, read at most once."""
+        if at not in self.tried and self._payload(at):
+            self.tried[at] = None
         if at not in self.tried:
             mark = self.speech.landmark.match(self.text, at)
             forms = self.speech.forms.get(mark["mark"] or "", ()) if mark else ()
@@ -208,6 +219,21 @@ class _Walk:
             if found["mark"] in THOUGHT:
                 return found.start()
         return -1
+
+    def _payload(self, at: int) -> int:
+        """Where the JSON or the call without a mark ends that was begun before ``at``; 0: there is
+        none there."""
+        while self.bare is not None and self.bare.end <= at:
+            self.bare = next(self.bares, None)
+        over = (each for each in (self.bare, self.first) if each and each.start < at < each.end)
+        return max((each.end for each in over), default=0)
+
+    def _listen(self, at: int) -> None:
+        """They are looked for anew where thinking ended in what looked like one."""
+        self.first = bare.first(self.source, self.speech, at)
+        if at == 0 or (self.bare is not None and self.bare.start < at < self.bare.end):
+            self.bares = bare.every(self.source, self.speech, at)
+            self.bare = next(self.bares, None)
 
     def _without_marks(self) -> None:
         """Calls in shapes that have no mark, where no mark was found."""
