@@ -3,7 +3,7 @@
 Raw asyncio, one process of its own, so that its CPU time is counted to nobody. A conversation is
 told apart by the first ``conversation-…`` in a request's body: its first TURNS - 1 requests are
 answered with a call of the tool ``look``, the last with a text, or with a call of ``final_answer``
-where the client offers such a tool (the conversation `WARM` is done after 15). Each answer comes
+where the client offers such a tool (those called `SHORT` are done after 16). Each answer comes
 SECONDS after its request, from a timer, so any number of conversations wait at once. ``GET`` gives
 the number of answers so far.
 """
@@ -27,9 +27,9 @@ TEXT = "The quick brown fox jumps over the lazy dog. " * 4
 
 #: The answer at the end.
 DONE = "It is done."
-#: The conversation that a loop begins with, to have everything imported and every path taken.
-WARM = "conversation-warm"
-WARM_TURNS = 15
+#: What the names of short conversations begin with, and how many requests these have.
+SHORT = "conversation-short"
+SHORT_TURNS = 16
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CONVERSATION = re.compile(rb"conversation-[\w-]+")
@@ -76,7 +76,8 @@ class _Script:
         found = _CONVERSATION.search(body)
         name = found[0] if found else b""
         self._asked[name] += 1
-        turns = min(WARM_TURNS, self.turns) if name == WARM.encode() else self.turns
+        short = name.startswith(SHORT.encode())
+        turns = min(SHORT_TURNS, self.turns) if short else self.turns
         key = (self._asked[name], turns, b'"final_answer"' in body)
         if key not in self._made:
             self._made[key] = _http(reply(*key))

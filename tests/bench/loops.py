@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.bench.loop_server import WARM_TURNS, serving
+from tests.bench.loop_server import SHORT_TURNS, serving
+from tests.bench.peers.loops_course import SHORTS
 from tests.bench.rounds import Contestant, ContestantFailed, Options, interleave, say
 from tests.bench.rows import Goal, Row, at_least, at_most
 
@@ -29,8 +30,10 @@ FRAMEWORKS = {
     "smolagents": "loops_smolagents",
 }
 PEERS = {OURS: "loops_ours", BARE: "loops_bare", CLIENT: "loops_openai", **FRAMEWORKS}
-#: The turns whose cost is shown; each is the median of the turns around it.
-EARLY, LATE, AROUND = 10, 200, 5
+#: The turns whose cost is shown. Turn 10 is the median of turns 5 to 15 of all agents, the short
+#: and the long ones, turn 200 that of turns 190 to 210 of the long ones.
+EARLY, LATE = 10, 200
+AROUND_EARLY, AROUND_LATE = 5, 10
 LATENCY = 0.05
 Samples = Sequence[Mapping[str, Any]]
 
@@ -44,7 +47,7 @@ def rows(options: Options) -> list[Row]:
 
 def _long(options: Options) -> list[Row]:
     late, rounds = options.pick(LATE, 30), options.pick(3, 1)
-    turns = late + AROUND + 1
+    turns = late + AROUND_LATE + 1
     say(f"loops: one agent of {turns} turns without latency, {rounds} rounds")
     found = interleave(
         list(PEERS), rounds, lambda name, _: _once(name, options, "long", 0.0, turns=turns)
@@ -74,7 +77,11 @@ def _long(options: Options) -> list[Row]:
 
 def _at(sample: Mapping[str, Any], turn: int) -> float:
     """CPU ms of a turn: the median of those around it. Index 0 is turn 2."""
-    return 1e-3 * statistics.median(sample["turn_us"][turn - 2 - AROUND : turn - 1 + AROUND])
+    around, agents = AROUND_LATE, sample["long_us"]
+    if turn == EARLY:
+        around, agents = AROUND_EARLY, [*agents, *sample["short_us"]]
+    span = slice(turn - 2 - around, turn - 1 + around)
+    return 1e-3 * statistics.median(us for each in agents for us in each[span])
 
 
 def _over(
@@ -133,8 +140,11 @@ def _once(
     turns, count = arguments["turns"], arguments.get("count", 1)
     with TemporaryDirectory(dir=options.folder) as folder, serving(turns, latency) as url:
         found = contestant.run(Path(folder), url=url)
-    alone = 2 * turns if course == "crowd" else 0
-    due = min(WARM_TURNS, turns) + alone + count * turns
+    short = min(SHORT_TURNS, turns)
+    if course == "long":
+        due = (1 + SHORTS) * short + len(found["long_us"]) * turns
+    else:
+        due = short + (2 + count) * turns
     if found["requests"] != due:
         raise ContestantFailed(f"{name}: {found['requests']} requests, not {due}")
     return found

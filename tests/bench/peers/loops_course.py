@@ -25,10 +25,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.bench.loop_server import DONE, TEXT, WARM, answered
+from tests.bench.loop_server import DONE, SHORT, SHORT_TURNS, TEXT, answered
 from tests.bench.peers.clocks import Span
 
 INSTRUCTIONS = "Look at things, one after the other, until there are none left."
+
+#: How many short agents are measured before the long ones; and how many of these, one after the
+#: other, are begun within so many seconds.
+SHORTS = 5
+LONGS, LONG_SECONDS = 5, 5.0
 
 #: Takes tasks, returns the answers.
 Many = Callable[[Sequence[str]], Awaitable[list[str]]]
@@ -72,21 +77,30 @@ def together(one: Callable[[str], Awaitable[str]]) -> Many:
 
 
 def long(folder: str, peer: str, url: str, turns: int) -> dict[str, Any]:
-    """One agent of ``turns`` requests, after a short one; CPU microseconds of each turn.
+    """Short agents one after the other, then those of ``turns`` requests; CPU µs of each turn.
 
-    ``turn_us[k]`` is that of request number k + 2: the time from the tool's call before it to the
-    tool's call that it brings.
+    ``long_us[i][k]``, and ``short_us[i][k]`` for the short ones but the first, is that of request
+    number k + 2: from the tool's call before it to the tool's call that it brings. A loop that is
+    quickly done has some more long ones, since a busy moment weighs more with it.
     """
 
-    async def main(many: Many) -> dict[str, Any]:
-        await _run(many, [WARM])
+    async def turns_us(many: Many, name: str, turns: int) -> list[int]:
         _notes.clear()
-        span = Span()
-        span.begin()
-        await _run(many, ["conversation-long"])
+        await _run(many, [name])
         if len(_notes) != turns - 1:
             raise AssertionError(f"{len(_notes)} calls of the tool, not {turns - 1}")
-        return span.end(turns) | {"turn_us": [round((b - a) * 1e6) for a, b in pairwise(_notes)]}
+        return [round((b - a) * 1e6) for a, b in pairwise(_notes)]
+
+    async def main(many: Many) -> dict[str, Any]:
+        await _run(many, [SHORT])
+        short_us = [await turns_us(many, f"{SHORT}-{n}", SHORT_TURNS) for n in range(SHORTS)]
+        span = Span()
+        span.begin()
+        begun = time.monotonic()
+        long_us: list[list[int]] = []
+        while not long_us or (len(long_us) < LONGS and time.monotonic() - begun < LONG_SECONDS):
+            long_us.append(await turns_us(many, f"conversation-long-{len(long_us)}", turns))
+        return span.end(len(long_us) * turns) | {"long_us": long_us, "short_us": short_us}
 
     return _on_course(peer, Course(Path(folder), url, turns), main)
 
@@ -98,7 +112,7 @@ def crowd(folder: str, peer: str, url: str, turns: int, count: int) -> dict[str,
     """
 
     async def main(many: Many) -> dict[str, Any]:
-        await _run(many, [WARM])
+        await _run(many, [SHORT])
         await _peak(many, ["conversation-alone"])
         one_rss = await _peak(many, ["conversation-one"])
         _notes.clear()
