@@ -291,9 +291,12 @@ async def test_money_needs_the_price_of_every_model(trial: Trial) -> None:
 
 async def test_a_request_that_is_too_long_is_sent_again_with_less(trial: Trial) -> None:
     looks = [call("look", at=str(n), times=60) for n in range(6)]
-    report = await trial.ask([*looks, ModelContextFull("too long"), DONE])
+    report = await trial.ask([*looks, ModelContextFull("too long"), call("look", at="b"), DONE])
     assert report.status is ReportStatus.COMPLETE
-    before, after = (trial.models[0].requests[n].messages for n in (-2, -1))
+    changes = [c for about in trial.of("agent:context") for c in about["changes"]]
+    origins = [c["origin"] for c in changes if c.get("role") == "assistant"]
+    assert origins[-2:] == ["finder/turn/5/request", "finder/turn/6/again-1/request"]
+    before, after = (trial.models[0].requests[n].messages for n in (-3, -2))
     assert sum(map(len, after)) <= sum(map(len, before)) * 2 // 3
     _paired(trial.sent())
 

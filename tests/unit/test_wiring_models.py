@@ -20,7 +20,6 @@ from manyhands.wiring import (
     address_of,
     configured,
     make_model,
-    make_models,
     need_model,
     spec_for,
     ways,
@@ -175,7 +174,7 @@ async def test_one_object_per_endpoint(tmp_path: Path) -> None:
     assert endpoints.models(demo) == (third,)
     assert endpoints.models("ollama:x")[0] is endpoints.models("http://localhost:11434/v1#x")[0]
     assert endpoints.models(f"{demo},{demo}") == (third,)
-    assert [each.name for each in make_models("a", config)] == ["qwen3", "qwen3", "demo"]
+    assert [each.name for each in Endpoints(config).models("a")] == ["qwen3", "qwen3", "demo"]
 
 
 async def test_endpoints_are_closed_by_the_last_who_leaves(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ _MOST_AGAIN = 12
 
 
 class Asking:
-    """``model``: the one of the chain that is asked now; ``filler``: the one that spoke last.
+    """``model``: the one of the chain that is asked now; ``filler``: the one that spoke last, and
+    ``origin`` the key of that request.
 
     ``usage``: of all its requests. ``choice``: set once tool calls have given way to a schema.
     """
@@ -53,6 +54,7 @@ class Asking:
         self.chain = chain
         self.model = chain[0]
         self.filler = self.model.name
+        self.origin = ""
         self.usage = Spend()
         self.fallbacks = 0
         self.choice: Choice | None = None
@@ -89,6 +91,7 @@ class Asking:
         if self.context_bytes is not None and self._context.bytes > self.context_bytes:
             self._shrink(f"{key}/context", self.context_bytes)
         await self._context.record(f"{key}/context", {"model": self.model.name})
+        self.origin = self._scope.key(f"{key}/request")
         request = self._assemble(final=final)
         try:
             attempt = await ask(

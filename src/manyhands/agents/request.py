@@ -76,6 +76,7 @@ class Attempt(BaseModel):
     retryable: bool = False
     retry_after: float | None = None
     seconds: float = 0.0
+    queued_seconds: float = 0.0
     first_token_seconds: float | None = None
 
 
@@ -257,6 +258,7 @@ async def _send(
         reported=reply.usage,
         dispute=dispute,
         seconds=reply.seconds,
+        queued_seconds=reply.queued_seconds,
         first_token_seconds=reply.first_token_seconds,
     )
 

@@ -424,7 +424,7 @@ class _Agent:
         results: Sequence[CallResult],
     ) -> None:
         """The turn's calls and results, in the form in which they were made."""
-        origin = self._scope.key(f"{key}/request")
+        origin = self._asking.origin
         if self._asking.choice is not None and not attempt.calls:
             said = assistant_message(attempt.text, ())
             self._context.add(said, origin=origin, agent=self._scope.path)
@@ -439,7 +439,7 @@ class _Agent:
 
     async def _fault(self, key: str, attempt: Attempt, found: Faulty) -> Report[Any] | None:
         """Show the model what it said and what is wrong with it, unless it had its chances."""
-        origin = self._scope.key(f"{key}/request")
+        origin = self._asking.origin
         if attempt.calls:
             named = self._calls.named(key, attempt.calls)
             said = assistant_message(attempt.text, named)

@@ -30,7 +30,7 @@ from manyhands.wiring.machine import (
     ways,
     ways_told,
 )
-from manyhands.wiring.models import Address, Endpoints, address_of, make_model, make_models
+from manyhands.wiring.models import Address, Endpoints, address_of, make_model
 from manyhands.wiring.tapes import Recording, Replay, Tape, open_tape, secrets_known
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ __all__ = [
     "lab_workflow",
     "look_around",
     "make_model",
-    "make_models",
     "models_of",
     "need_model",
     "open_runtime",

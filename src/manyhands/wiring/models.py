@@ -167,11 +167,6 @@ def make_model(spec: str, config: Config) -> Model:
     return Endpoints(config).first(spec)
 
 
-def make_models(spec: str, config: Config) -> tuple[Model, ...]:
-    """The model that ``spec`` names and its fallbacks, in the order to be tried."""
-    return Endpoints(config).models(spec)
-
-
 def settings_of(spec: ModelSpec, config: Config) -> ModelConfig:
     """Those of ``manyhands.toml`` for a named model; the defaults for any other."""
     return config.settings(spec) or ModelConfig(spec=str(spec))
