@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         again = [sys.executable, __file__, made]
         first = subprocess.run(again, env=os.environ | {"DIE_AFTER": "3"}, check=False)
-        print("the first process ended with", first.returncode)
+        print("the first process ended with", first.returncode, flush=True)
         subprocess.run(again, check=True)
         print("done, in order:", (Path(made) / "diary.txt").read_text().split())
         asyncio.run(too_little(Path(made)))
