@@ -37,7 +37,10 @@
     │   │   ├── ModelRefused       4xx that a retry does not mend
     │   │   │   └── ModelContextFull  the request is longer than the model can read
     │   │   └── ModelMalformed     an answer that is not the protocol
-    │   └── JobError             a job could not be launched at all
+    │   ├── JobError             a job could not be launched at all
+    │   ├── LibraryError         a folder of documents, or the index of it
+    │   ├── FetchError           a web page: not allowed, too large, too slow, not there
+    │   └── ToolServerError      a server of tools (MCP): not started, lost, not the protocol
     └── AgentError               an agent's own work
         ├── MalformedAnswer      not repaired within the allowed rounds
         ├── OutOfTurns           the turn limit came before the answer
@@ -220,6 +223,15 @@ class ModelMalformed(ModelError):
 
 
 class JobError(PortError): ...
+
+
+class LibraryError(PortError): ...
+
+
+class FetchError(PortError): ...
+
+
+class ToolServerError(PortError): ...
 
 
 class AgentError(ManyhandsError):

@@ -190,3 +190,116 @@ class JobRunner(Protocol):
     async def reap(self, key_prefix: str) -> int:
         """End what an earlier process, killed with -9, left running under these keys; how many."""
         ...
+
+
+# ---------------------------------------------------------------- documents
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a source that can be cited. ``id``: ``<source>#<number from 1>``, stable for
+    equal content; ``title``: the headings above it; ``hash``: sha256 of the whole source's bytes.
+
+    ``score``: of the search that found it, higher is better (0 for one that was read by its id).
+    """
+
+    id: str
+    source: str
+    title: str
+    text: str
+    hash: str
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What a refresh found. ``unreadable``: path and reason of each file that was left out."""
+
+    files: int
+    passages: int
+    changed: int
+    removed: int
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+class Library(Protocol):
+    """Texts that agents search, read and cite. Safe to be called from many tasks at once."""
+
+    async def refresh(self, on_file: Callable[[int, int], None] | None = None) -> Indexed:
+        """Bring the index up to date with its folder: only what changed is read again.
+
+        ``on_file``: told of files done and files in all. Raises `errors.LibraryError`.
+        """
+        ...
+
+    async def search(self, query: str, limit: int = 5) -> list[Passage]:
+        """The best first, by BM25. Any text is a query; one without a word finds nothing."""
+        ...
+
+    async def read(self, id: str) -> Passage | None:
+        """The passage with this id; None: there is none."""
+        ...
+
+    async def source(self, name: str) -> list[Passage]:
+        """All passages of a source in order; none where there is no such source."""
+        ...
+
+    async def add(self, source: str, title: str, text: str) -> list[Passage]:
+        """Keep a text that was not in the folder (a page, a tool's result) so that it can be cited.
+
+        The same source again takes the earlier one's place. It outlives the process.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a URL gave. ``url``: after redirects; ``text``: readable text, headings as Markdown."""
+
+    url: str
+    title: str
+    text: str
+    media_type: str
+
+
+class Fetcher(Protocol):
+    """Reads web pages within an allow-list. Raises `errors.FetchError` for all that goes wrong."""
+
+    async def fetch(self, url: str) -> Page: ...
+
+    async def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------- tools of others
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOffer:
+    """A tool that a server offers. ``schema``: JSON schema of its arguments.
+
+    ``read_only`` and ``idempotent`` are the server's own word; False where it does not say.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, object]
+    read_only: bool = False
+    idempotent: bool = False
+
+
+class ToolServer(Protocol):
+    """Tools behind a protocol such as MCP. Raises `errors.ToolServerError` where it fails."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def offers(self) -> list[ToolOffer]: ...
+
+    async def call(self, tool: str, arguments: Mapping[str, object]) -> str:
+        """The result as text. Raises `errors.ToolError` where the tool itself says that it failed:
+        that is for the model."""
+        ...
+
+    async def close(self) -> None: ...
