@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -124,14 +124,15 @@ def _tree(bwrap: Bwrap, spec: JobSpec, scratch: Path) -> list[Entry]:
     hidden = {paths.real(path) for path in paths.existing(spec.hidden)}
     own = {paths.real(spec.cwd), paths.real(spec.out)}
     given = [*paths.readable(network=spec.network), *spec.read]
-    read = _outermost({paths.real(path) for path in given}, hidden)
+    links = _reals(*given)
+    read = _outermost(set(links.values()), hidden)
     masks, masked = _masks(bwrap, _covered(hidden, own | read), scratch)
     entries = [
         *_base(bwrap, spec, scratch),
         *(_mount("--ro-bind", path) for path in read),
         *masks,
         *(_mount("--bind", path) for path in own),
-        *_links([*given, spec.cwd, spec.out], own | read),
+        *_links(links | _reals(spec.cwd, spec.out), own | read),
     ]
     entries.sort(key=lambda entry: len(entry.place.parts))
     return [*entries, *(_lock(path) for path in [*masked, *LOCKED])]
@@ -206,12 +207,17 @@ def _lock(path: Path) -> Entry:
     return Entry(path, ("--remount-ro", str(path)))
 
 
-def _links(given: Iterable[Path], mounted: set[Path]) -> list[Entry]:
+def _reals(*given: Path) -> dict[Path, Path]:
+    """Path as it is named -> where it really is."""
+    return {path: paths.real(path) for path in map(paths.absolute, given)}
+
+
+def _links(named: Mapping[Path, Path], mounted: set[Path]) -> list[Entry]:
     """A link at each path that is named otherwise than where it really is."""
     links = {
-        path: paths.real(path)
-        for path in map(paths.absolute, given)
-        if paths.real(path) != path and not mounted.intersection(path.parents)
+        path: real
+        for path, real in named.items()
+        if real != path and not mounted.intersection(path.parents)
     }
     return [
         Entry(path, ("--symlink", str(real), str(path)))

@@ -8,6 +8,7 @@ does. Nothing is run. Equal programs are equal within one version of Python.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -55,8 +56,12 @@ def fingerprint(files: Mapping[str, str]) -> str:
 
 
 def _plain(path: str, text: str) -> str:
-    if not path.endswith(".py"):
-        return text
+    return _dumped(text) if path.endswith(".py") else text
+
+
+@functools.lru_cache(maxsize=128)
+def _dumped(text: str) -> str:
+    """Kept: a candidate is compared with its parent, and both with all that was tried."""
     try:
         return ast.dump(normal(parse(text)))
     except (SyntaxError, RecursionError):
