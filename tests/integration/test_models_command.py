@@ -250,8 +250,8 @@ async def test_servers_that_are_none_hold_nothing_up() -> None:
     private = {"/v1/models": keyed}
     async with serve_all(page, odd, deep, private, *lasting) as found:
         urls = [f"http://127.0.0.1:{port}" for port in found]
-        async with asyncio.timeout(30):
-            servers = await find_servers(urls, seconds=0.4)
+        async with asyncio.timeout(60):  # the others have to answer in time on a busy machine
+            servers = await find_servers(urls, seconds=4)
     assert [server.url for server in servers] == [*urls[:4], urls[6]]
     assert not any(server.models for server in servers)
     assert servers[0].note == "/v1/models is no list"
