@@ -44,7 +44,8 @@ class ToolCall:
 class ModelRequest:
     """One chat-completions request. ``messages`` and ``tools`` are encoded JSON, once each.
 
-    ``seconds`` bounds the whole request, ``first_token_seconds`` the time to the first byte of it.
+    ``seconds`` bounds the whole request; of one that is streamed, ``first_token_seconds`` the time
+    to its first piece and ``idle_seconds`` the silence between two of them.
     ``agent`` is who asks (a scope's path): requests that wait are served fairly between agents. It
     is never sent.
     """
@@ -58,6 +59,7 @@ class ModelRequest:
     seed: int | None = None
     seconds: float = 300.0
     first_token_seconds: float = 120.0
+    idle_seconds: float = 120.0
     agent: str = ""
 
 

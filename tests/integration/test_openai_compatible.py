@@ -418,6 +418,24 @@ async def test_a_stream_that_has_begun_has_the_whole_time(delta: dict[str, Any])
     assert "0.6 s" in error.what
 
 
+@pytest.mark.parametrize("fills", [b"", b": ping\n\n"], ids=["nothing", "comments"])
+async def test_a_stream_that_falls_silent_is_cut(fills: bytes) -> None:
+    async def falls_silent(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        await response.write(event({"content": "a"}) + event({"content": "b"}))
+        while True:
+            await asyncio.sleep(0.05)
+            await response.write(fills)
+
+    request = ModelRequest(messages=ASK.messages, seconds=60, idle_seconds=0.3)
+    async with serve(falls_silent) as model:
+        error = await failed(model, request, stream=True)
+    assert isinstance(error, ModelTimeout)
+    assert "silent for 0.3 s" in error.what
+    assert error.may_have_spent
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_endless_answer_is_cut_at_the_size(stream: bool) -> None:
     async def endless(http: web.Request) -> web.StreamResponse:

@@ -95,6 +95,7 @@ class Trial:
                     c["blob"]: runtime.journal.blob(c["blob"])
                     for e in self.events
                     for c in e.data.get("changes", ())
+                    if "blob" in c
                 }
 
     async def ask(
@@ -490,6 +491,26 @@ async def test_its_own_budget_ends_the_agent_and_not_the_run(trial: Trial) -> No
     assert (report.status, report.ending) == (ReportStatus.FAILED, Ending.BUDGET)
     assert report.usage.requests == len(trial.model.requests) == 2
     assert "requests" in report.detail
+
+
+@pytest.mark.parametrize("tokens", range(3_000, 12_000, 500))
+async def test_tokens_that_do_not_do_for_another_turn_may_do_for_a_report(
+    trial: Trial, tokens: int
+) -> None:
+    def script(request: ModelRequest) -> Reply:
+        if not request.tools:
+            return answer({"what": "so far"})
+        return call("look", at=str(len(request.messages)))
+
+    budget = Budget(tokens=tokens)
+    role = Role("finder", "", "x", tools=("look",), budget=budget, max_tokens=1000, max_turns=99)
+    report = await trial.ask(script, role=role)
+    assert report.ending is Ending.BUDGET
+    assert report.usage.tokens <= tokens
+    if tokens >= 5_500:
+        assert report.status is ReportStatus.PARTIAL
+        assert report.value is not None
+        assert report.value.what == "so far"
 
 
 async def test_a_budget_around_it_ends_the_run(trial: Trial) -> None:

@@ -13,24 +13,34 @@ from manyhands.agents.checks import Faulty, Output
 from manyhands.agents.choice import Choice
 from manyhands.agents.context import Context
 from manyhands.agents.report import Ending, Spend
-from manyhands.agents.request import Attempt, Bounds, Limits, Shown, ask
+from manyhands.agents.request import (
+    TEMPLATE_TOKENS,
+    Attempt,
+    Bounds,
+    Limits,
+    Shown,
+    ask,
+)
 from manyhands.agents.role import Role
 from manyhands.agents.tools import Toolbox
 from manyhands.errors import ModelContextFull, StepFailed
-from manyhands.ports import Model, ModelRequest
+from manyhands.ports import Model, ModelRequest, Usage
 from manyhands.runtime import Run
 
 #: Tokens are at least about this long in what fills a context (code, logs, JSON).
 _BYTES_PER_TOKEN = 3
 #: How often one turn's request is sent anew, with less context or to another model.
 _MOST_AGAIN = 12
+#: Tokens that a report needs at least.
+_LEAST_REPLY = 256
 
 
 class Asking:
     """``model``: the one of the chain that is asked now; ``filler``: the one that spoke last, and
     ``origin`` the key of that request.
 
-    ``usage``: of all its requests. ``choice``: set once tool calls have given way to a schema.
+    ``usage``: of all its requests; ``reported``: tokens as the servers say. ``choice``: set once
+    tool calls have given way to a schema.
     """
 
     def __init__(
@@ -56,8 +66,10 @@ class Asking:
         self.filler = self.model.name
         self.origin = ""
         self.usage = Spend()
+        self.reported = 0
         self.fallbacks = 0
         self.choice: Choice | None = None
+        self._max_tokens = role.max_tokens
         self.context_bytes = self._room(self.model)
 
     def begin(self, filler: str, context_bytes: int | None) -> None:
@@ -86,6 +98,16 @@ class Asking:
                 break
             attempt = await self._send(place, final=final)
         return attempt
+
+    def fit_into(self, tokens: int, key: str) -> None:
+        """Make the last request one whose worst case is ``tokens``, if its context can be so short.
+
+        It reserves a token for each byte that it sends, and as many as it may get back.
+        """
+        room = tokens - TEMPLATE_TOKENS
+        room -= len(self._output.schema) if self._output is not None else 0
+        self._shrink(key, room - min(self._max_tokens, tokens // 3))
+        self._max_tokens = max(_LEAST_REPLY, min(self._max_tokens, room - self._context.bytes))
 
     async def _send(self, key: str, *, final: bool) -> Attempt | Faulty:
         if self.context_bytes is not None and self._context.bytes > self.context_bytes:
@@ -120,8 +142,10 @@ class Asking:
     def _shrink(self, key: str, limit: int) -> bool:
         return self._context.shrink(limit, origin=self._scope.key(key), agent="harness") > 0
 
-    def _spent(self, spend: Spend) -> None:
+    def _spent(self, spend: Spend, reported: Usage | None) -> None:
         self.usage += spend
+        if reported is not None:
+            self.reported += reported.input_tokens + reported.output_tokens
 
     # ---------------------------------------------------------------- the chain
 
@@ -177,11 +201,12 @@ class Asking:
         return ModelRequest(
             messages=self._context.messages(),
             tools=tools,
-            max_tokens=self._role.max_tokens,
+            max_tokens=self._max_tokens,
             temperature=self._role.temperature,
             response_schema=schema,
             tool_choice="none" if final and tools else None,
             seconds=self._limits.seconds,
             first_token_seconds=self._limits.first_token_seconds,
+            idle_seconds=self._limits.idle_seconds,
             agent=self._scope.path,
         )

@@ -91,9 +91,9 @@ class Report(BaseModel, Generic[T]):
     ``agent``: its scope's path, under which the journal has every step. ``value``: the typed answer
     (None without one, and for a role that answers in plain text: then ``text``). ``claims``: those
     of the value, if its type has a field of that name. ``detail``: the last thing that went wrong.
-    ``nudges``: pushes; ``repairs``: answers shown back; ``salvaged``: replies whose calls were
-    found in their text; ``unread``: calls that could not be read; ``fallbacks``: changes of the
-    model.
+    ``reported``: tokens of its own requests as the servers counted them. ``nudges``: pushes;
+    ``repairs``: answers shown back; ``salvaged``: replies whose calls were found in their text;
+    ``unread``: calls that could not be read; ``fallbacks``: changes of the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,6 +106,7 @@ class Report(BaseModel, Generic[T]):
     text: str = ""
     claims: tuple[Claim, ...] = ()
     usage: Spend = Spend()
+    reported: int = 0
     turns: int = 0
     nudges: int = 0
     repairs: int = 0
@@ -137,7 +138,7 @@ class Report(BaseModel, Generic[T]):
         )
 
 
-_BOOKKEEPING = ("turns", "nudges", "repairs", "salvaged", "unread", "fallbacks")
+_BOOKKEEPING = ("reported", "turns", "nudges", "repairs", "salvaged", "unread", "fallbacks")
 _NEXT = {
     Ending.OUT_OF_TURNS: "raise max_turns in its role, or give it less to do",
     Ending.BUDGET: "raise the budget and resume the run",

@@ -36,8 +36,8 @@ class Limits:
     ``attempts``: of one request. ``first_wait`` seconds before the second attempt, doubled for
     each further one up to ``cap``; a server's ``Retry-After`` goes before, up to ``max_wait``:
     one that asks for more is given up. ``parallel_calls`` run at once; ``calls_per_turn`` run at
-    all. ``seconds``: of one request, and
-    ``first_token_seconds`` until a streamed one begins.
+    all. ``seconds``: of one request, ``first_token_seconds`` until a streamed one begins, and
+    ``idle_seconds`` of silence within it.
     """
 
     attempts: int = 4
@@ -48,6 +48,7 @@ class Limits:
     calls_per_turn: int = 16
     seconds: float = 300.0
     first_token_seconds: float = 120.0
+    idle_seconds: float = 120.0
 
 
 class Attempt(BaseModel):
@@ -187,15 +188,15 @@ async def ask(
     fingerprint: str,
     limits: Limits,
     tools: Mapping[str, Mapping[str, Any]],
-    spent: Callable[[Spend], None],
+    spent: Callable[[Spend, Usage | None], None],
     shown: Shown | None = None,
 ) -> Attempt:
     """The last attempt at ``request``, which decides; steps are ``key/1``, ``key/2``, …
 
     ``fingerprint`` stands for the request in the journal; ``tools`` (name -> JSON schema) is what a
-    call in its text is read by; ``spent`` is told what every attempt was
-    charged. Raises `BudgetExceeded` where the worst case does not fit, and `StepFailed` for what is
-    not the model's fault: an interrupt, or the end of a scope's time.
+    call in its text is read by; ``spent`` is told what every attempt was charged, and what the
+    server says. Raises `BudgetExceeded` where the worst case does not fit, and `StepFailed` for
+    what is not the model's fault: an interrupt, or the end of a scope's time.
     """
     shown = shown or Shown()
     number = 0
@@ -212,10 +213,10 @@ async def ask(
                 usage=lambda a: _claimed(bounds, a),
             )
         except StepFailed:
-            spent(bounds.worst)
+            spent(bounds.worst, None)
             shown.end(void=True)
             raise
-        spent(attempt.charged)
+        spent(attempt.charged, attempt.reported)
         shown.end(void=bool(attempt.error))
         wait = _wait(attempt, number, limits)
         if wait is None:

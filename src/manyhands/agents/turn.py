@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
@@ -74,6 +74,8 @@ _FINAL = frozenset({Ending.FILTERED, Ending.MALFORMED, Ending.INTERRUPTED})
 
 #: Judges an answer: '' (or None) accepts it, a text says what is missing.
 Check = Callable[[Any], str | Awaitable[str | None] | None]
+#: What others have left for an agent, but for the items of these origins: those it has.
+Inbox = Callable[[Collection[str]], Sequence[Item]]
 
 
 @overload
@@ -89,6 +91,7 @@ async def run_agent(
     checks: Mapping[str, Check] | None = None,
     key: str | None = None,
     limits: Limits | None = None,
+    inbox: Inbox | None = None,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[T]: ...
@@ -107,6 +110,7 @@ async def run_agent(
     checks: Mapping[str, Check] | None = None,
     key: str | None = None,
     limits: Limits | None = None,
+    inbox: Inbox | None = None,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[str]: ...
@@ -124,6 +128,7 @@ async def run_agent(
     checks: Mapping[str, Check] | None = None,
     key: str | None = None,
     limits: Limits | None = None,
+    inbox: Inbox | None = None,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[Any]:
@@ -133,9 +138,10 @@ async def run_agent(
     the tools of ``toolbox`` that its role names, no others. ``task`` is an instruction; ``items``
     are data. ``output``: the answer's type (None: plain text). ``model``: one, or a chain of which
     each stands in where the one before it fails. ``checks``: by name, those that the role may ask
-    for; its answer must pass them. ``on_text`` is given the pieces of each reply as they come, to
-    be watched; ``on_void`` is called when those since the last whole reply are of none, because the
-    attempt failed (what comes next begins anew).
+    for; its answer must pass them. ``inbox`` is asked before each turn for what others have left
+    for this agent since (data; journaled, so a replay hears the same). ``on_text`` is given the
+    pieces of each reply as they come, to be watched; ``on_void`` is called when those since the
+    last whole reply are of none, because the attempt failed (what comes next begins anew).
 
     What goes wrong with the model or the agent ends in a report that says so. Raises
     `ConfigError`/`RoleError` before anything starts, `BudgetExceeded` when a scope around the
@@ -160,6 +166,7 @@ async def run_agent(
             checks or {},
             limits or Limits(),
             Shown(on_text, on_void),
+            inbox,
         )
         return await agent.work(task if isinstance(task, Item) else Item("", task), tuple(items))
 
@@ -219,9 +226,12 @@ class _Agent:
         checks: Mapping[str, Check],
         limits: Limits,
         shown: Shown,
+        inbox: Inbox | None,
     ) -> None:
         self._scope = scope
         self._role = role
+        self._inbox = inbox
+        self._heard: set[str] = set()
         self._contract = role.completion
         self._toolbox = toolbox
         self._output = _output_of(role, output)
@@ -240,6 +250,7 @@ class _Agent:
         self._failed_turns = 0
         self._bad_calls = 0
         self._refits = 0
+        self._wrapped_up = False
 
     async def work(self, task: Item, items: tuple[Item, ...]) -> Report[Any]:
         try:
@@ -248,7 +259,7 @@ class _Agent:
         except BudgetExceeded as error:
             if error.scope != self._scope.path:
                 raise
-            report = self._report(ReportStatus.FAILED, Ending.BUDGET, detail=error.what)
+            report = await self._spend_the_rest(error)
         about = report.model_dump(mode="json", exclude={"value", "text", "claims"})
         await self._scope.record("end", "agent:end", about)
         return report
@@ -257,10 +268,18 @@ class _Agent:
         for turn in range(self._role.max_turns):
             if await self._hear(f"turn/{turn}"):
                 return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
+            if self._one_request_left():
+                return await self._wrap_up(Ending.BUDGET, "Your budget of requests leaves one.")
             report = await self._turn(f"turn/{turn}")
             if report is not None:
                 return report
         return await self._wrap_up(Ending.OUT_OF_TURNS, _WRAP_UP[Ending.OUT_OF_TURNS])
+
+    def _one_request_left(self) -> bool:
+        """It is for the report. Counted here, not read off the pool: a replay counts the same."""
+        most = self._role.budget.requests if self._role.budget else None
+        used = (self._asking.usage + self._below).requests
+        return most is not None and bool(self._contract.nudges) and most - used == 1
 
     # ---------------------------------------------------------------- context
 
@@ -283,22 +302,22 @@ class _Agent:
         self._context.add(
             {"role": "system", "content": "\n\n".join(text)}, origin=origin, agent=HARNESS
         )
-        shown = [f"{_line(i.title)} (from {_line(i.agent)}):\n{self._as_data(i)}" for i in items]
         self._context.add(
-            {"role": "user", "content": "\n\n".join([task.text, *shown])},
+            {"role": "user", "content": "\n\n".join([task.text, *map(self._shown, items)])},
             origin=task.origin,
             agent=task.agent,
             parts=items,
         )
 
-    def _as_data(self, item: Item) -> str:
-        return delimit("data", item.text, f"{self._scope.id}/{self._scope.path}/{item.title}")
+    def _shown(self, item: Item) -> str:
+        data = delimit("data", item.text, f"{self._scope.id}/{self._scope.path}/{item.title}")
+        return f"{_line(item.title)} (from {_line(item.agent)}):\n{data}"
 
     def _say(self, text: str, *, origin: str, agent: str = HARNESS) -> None:
         self._context.add({"role": "user", "content": text}, origin=origin, agent=agent)
 
     async def _hear(self, key: str) -> bool:
-        """What a person has said since the last turn; True when it was to stop."""
+        """What a person and others have said since the last turn; True when it was to stop."""
         stop, messages = await asyncio.gather(
             self._scope.stopping(f"{key}/stopping"), self._scope.steers(f"{key}/steers")
         )
@@ -308,7 +327,21 @@ class _Agent:
                 origin=self._scope.key(f"{key}/steers"),
                 agent=PERSON,
             )
+        if self._inbox is not None:
+            await self._open(f"{key}/inbox", self._inbox)
         return stop
+
+    async def _open(self, key: str, inbox: Inbox) -> None:
+        found: list[Item] = await self._scope.step(
+            key, lambda: inbox(self._heard), effect=Effect.PURE, returns=list[Item]
+        )
+        self._heard |= {item.origin for item in found}
+        if found:
+            told = "\n\n".join(["Others have left you this:", *map(self._shown, found)])
+            said = {"role": "user", "content": told}
+            self._context.add(
+                said, origin=self._scope.key(key), agent=found[0].agent, parts=tuple(found)
+            )
 
     # ---------------------------------------------------------------- one turn
 
@@ -518,12 +551,15 @@ class _Agent:
         if told:
             self._say(told, origin=self._scope.key(f"{key}/form"))
 
-    async def _wrap_up(self, ending: Ending, why: str) -> Report[Any]:
-        """One last request: what is there is reported, as ``partial``."""
+    async def _wrap_up(self, ending: Ending, why: str, *, tokens: int | None = None) -> Report[Any]:
+        """One last request, of at most ``tokens``: what is there is reported, as ``partial``."""
+        self._wrapped_up = True
         how = "Report now what you have: give your answer, without any further tool call."
         if self._output is not None:
             how = f"Report now what you have. {self._output.instructions(as_tool=False)}"
         self._say(f"{why} {how}", origin=self._scope.key("final"))
+        if tokens is not None:
+            self._asking.fit_into(tokens, self._scope.key("final"))
         attempt = await self._asking.request("final", final=True)
         if isinstance(attempt, Faulty) or attempt.error:
             return self._report(ReportStatus.FAILED, ending, detail=f"{why} {attempt.message}")
@@ -532,6 +568,19 @@ class _Agent:
             return self._report(ReportStatus.PARTIAL, ending, found, detail=why)
         what = found.message if isinstance(found, Faulty) else "it called tools instead"
         return self._report(ReportStatus.FAILED, ending, detail=f"{why} No final report: {what}")
+
+    async def _spend_the_rest(self, error: BudgetExceeded) -> Report[Any]:
+        """The next request does not fit into the agent's budget: a short one for a report may."""
+        if error.unit == "tokens" and self._contract.nudges and not self._wrapped_up:
+            left = await self._scope.step(
+                "left", lambda: self._scope.remaining("tokens"), effect=Effect.PURE
+            )
+            try:
+                return await self._wrap_up(Ending.BUDGET, "Your budget is used up.", tokens=left)
+            except BudgetExceeded as again:
+                if again.scope != self._scope.path:
+                    raise
+        return self._report(ReportStatus.FAILED, Ending.BUDGET, detail=error.what)
 
     def _report(
         self,
@@ -555,6 +604,7 @@ class _Agent:
             text=text,
             claims=tuple(c for c in claims if isinstance(c, Claim)),
             usage=self._asking.usage + self._below,
+            reported=self._asking.reported,
             detail=detail,
             fallbacks=self._asking.fallbacks,
             **self._counts,

@@ -112,13 +112,25 @@ class RunState:
     def in_doubt(self) -> list[StepState]:
         return [s for s in self.steps.values() if s.outcome == "in_doubt"]
 
-    def spent(self) -> Counter[str]:
-        """All that was used, and all that was reserved and then lost to a crash."""
+    def spent(self, under: str = "") -> Counter[str]:
+        """All that was used, and all that was reserved and then lost to a crash.
+
+        ``under``: by the steps of this scope and those inside it ('': of the whole run).
+        """
         total: Counter[str] = Counter()
         for step in self.steps.values():
-            total.update(step.used)
-            total.update(step.lost)
+            if not under or step.key.startswith(f"{under}/"):
+                total.update(step.used)
+                total.update(step.lost)
         return total
+
+    def seconds(self, under: str = "") -> float:
+        """From the first step's start to the last one's end in a scope, and those inside it."""
+        steps = [s for s in self.steps.values() if not under or s.key.startswith(f"{under}/")]
+        if not steps:
+            return 0.0
+        begun = min(s.started_at for s in steps)
+        return max(s.ended_at or self.updated_at for s in steps) - begun
 
     def reserved(self) -> Counter[str]:
         total: Counter[str] = Counter()

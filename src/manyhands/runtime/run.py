@@ -346,6 +346,17 @@ class Run:
     def _is_for_me(self, target: str) -> bool:
         return not target or self.path == target or self.path.startswith(target + "/")
 
+    def spent(self, under: str = "") -> dict[str, int]:
+        """Unit -> what is spent in the scope ``under`` of this one, as of now ('': in all of it).
+        Not journaled: show it, or keep it in a record."""
+        path = self.key(under) if under else self.path
+        return dict(self._execution.state.spent(path))
+
+    def seconds(self, under: str = "") -> float:
+        """Seconds from the first step's start to the last one's end in the scope ``under`` of this
+        one, as of now. Not journaled."""
+        return self._execution.state.seconds(self.key(under) if under else self.path)
+
     def remaining(self, unit: str) -> int | None:
         """What may still be spent of ``unit`` here (None: no limit). Not journaled: show only."""
         return self._pool.remaining(unit)

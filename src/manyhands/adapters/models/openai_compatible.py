@@ -51,9 +51,9 @@ class OpenAICompatibleModel:
     ``{"top_p": 0.9}``.
 
     A request is streamed where ``on_text`` is given, or ``always_stream`` set. Only then does its
-    ``first_token_seconds`` count: an answer in one piece has no first token before its last, and
-    a server that hangs is noticed when the request's ``seconds`` are over. Streaming costs CPU for
-    every token.
+    ``first_token_seconds`` and ``idle_seconds`` count: an answer in one piece has no first token
+    before its last, and a server that hangs is noticed when the request's ``seconds`` are over.
+    Streaming costs CPU for every token.
     """
 
     def __init__(
@@ -119,10 +119,9 @@ class OpenAICompatibleModel:
         body = self._body(request, stream=stream)
         async with self._slot(stream) as session, _translated(self._speaker, request):
             begun = time.monotonic()
-            patience = request.first_token_seconds if stream else None
             async with (
                 asyncio.timeout(request.seconds),
-                _first_token(patience) as waiting,
+                _patience(request, stream) as patience,
                 self._post(session, body) as response,
             ):
                 if response.status != 200:
@@ -131,7 +130,7 @@ class OpenAICompatibleModel:
                 if not stream:
                     said = await self._read(response)
                     return parse_reply(self._speaker, said, time.monotonic() - begun)
-                return await self._stream(response, on_text, begun, waiting)
+                return await self._stream(response, on_text, begun, patience)
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""
@@ -218,18 +217,21 @@ class OpenAICompatibleModel:
         response: aiohttp.ClientResponse,
         on_text: Callable[[str], None] | None,
         begun: float,
-        waiting: asyncio.Timeout,
+        patience: _Patience,
     ) -> ModelReply:
         lines, reply, raw = Lines(), StreamedReply(self._speaker, on_text), bytearray()
         first: float | None = None
         async for chunk in response.content.iter_any():
             raw += chunk
             self._check_size(len(raw))
+            heard = False
             for data in lines.feed(chunk):
                 reply.take(data)
+                heard = True
             if first is None and reply.begun:
                 first = time.monotonic() - begun
-                waiting.reschedule(None)
+            if heard and reply.begun:
+                patience.heard()
             if reply.ended:
                 break
         else:
@@ -244,19 +246,40 @@ class OpenAICompatibleModel:
         return reply.reply(bytes(raw), seconds, first)
 
 
-class _NoFirstToken(Exception):
-    """The server kept the line open and said nothing."""
+class _Silent(Exception):
+    """The server kept the line open and said nothing (bytes that carry no event say nothing)."""
+
+
+class _Patience:
+    """How long a stream may say nothing: until its first piece, and between two of them."""
+
+    def __init__(self, request: ModelRequest, timeout: asyncio.Timeout) -> None:
+        self._request = request
+        self._timeout = timeout
+        self._begun = False
+
+    def heard(self) -> None:
+        self._begun = True
+        idle = self._request.idle_seconds
+        self._timeout.reschedule(asyncio.get_running_loop().time() + idle)
+
+    @property
+    def silence(self) -> _Silent:
+        if self._begun:
+            return _Silent(f"silent for {self._request.idle_seconds:g} s in mid-stream")
+        return _Silent(f"no first token within {self._request.first_token_seconds:g} s")
 
 
 @asynccontextmanager
-async def _first_token(limit: float | None) -> AsyncGenerator[asyncio.Timeout]:
-    timeout = asyncio.timeout(limit)
+async def _patience(request: ModelRequest, stream: bool) -> AsyncGenerator[_Patience]:
+    timeout = asyncio.timeout(request.first_token_seconds if stream else None)
+    patience = _Patience(request, timeout)
     try:
         async with timeout:
-            yield timeout
+            yield patience
     except TimeoutError:
         if timeout.expired():
-            raise _NoFirstToken(f"no first token within {limit:g} s") from None
+            raise patience.silence from None
         raise
 
 
@@ -275,9 +298,10 @@ async def _translated(speaker: Speaker, request: ModelRequest) -> AsyncGenerator
         )
         late.may_have_spent = False
         raise late from None
-    except _NoFirstToken as error:
+    except _Silent as error:
         raise ModelTimeout(
-            f"{where}: {error}", next="check the server's load, or raise first_token_seconds"
+            f"{where}: {error}",
+            next="check the server's load, or raise first_token_seconds or idle_seconds",
         ) from None
     except TimeoutError:
         raise ModelTimeout(
