@@ -1,7 +1,9 @@
 """What tests of programs on Manyhands need: public, and used by the package's own tests."""
 
 from manyhands.testing.chat_server import ChatServer
+from manyhands.testing.check_library import LIBRARY_CHECKS, check_library
 from manyhands.testing.check_models import MODEL_CHECKS, check_model
+from manyhands.testing.check_tool_servers import TOOL_SERVER_CHECKS, check_tool_server
 from manyhands.testing.clock import ManualClock
 from manyhands.testing.crash import CrashPoint, Ending, Victims, crash_points, kill_at
 from manyhands.testing.faults import FAULTS, Fault, FaultServer
@@ -15,20 +17,25 @@ from manyhands.testing.models import (
     say,
 )
 from manyhands.testing.personas import PERSONAS, Errand, Persona, StubbornModel
+from manyhands.testing.tool_servers import FakeToolServer, PlayedTool
 
 __all__ = [
     "FAULTS",
+    "LIBRARY_CHECKS",
     "MODEL_CHECKS",
     "PERSONAS",
+    "TOOL_SERVER_CHECKS",
     "ChatServer",
     "Conversation",
     "CrashPoint",
     "Ending",
     "Errand",
+    "FakeToolServer",
     "Fault",
     "FaultServer",
     "ManualClock",
     "Persona",
+    "PlayedTool",
     "Reply",
     "ScriptedModel",
     "StubbornModel",
@@ -36,7 +43,9 @@ __all__ = [
     "answer",
     "call",
     "calls",
+    "check_library",
     "check_model",
+    "check_tool_server",
     "crash_points",
     "kill_at",
     "say",
