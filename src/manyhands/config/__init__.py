@@ -1,7 +1,7 @@
 """The project's settings, read from ``manyhands.toml``; and how a model is named."""
 
 from manyhands.config.files import FILE, find_config, home, load_config
-from manyhands.config.schema import Config, ModelConfig
+from manyhands.config.schema import Config, McpConfig, ModelConfig
 from manyhands.config.specs import (
     ALGORITHM,
     FORMS,
@@ -19,6 +19,7 @@ __all__ = [
     "FORMS",
     "Config",
     "Kind",
+    "McpConfig",
     "ModelConfig",
     "ModelSpec",
     "find_config",

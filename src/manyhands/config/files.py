@@ -11,10 +11,11 @@ import platformdirs
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from manyhands.config.schema import Config, ModelConfig
+from manyhands.config.schema import Config, McpConfig, ModelConfig
 from manyhands.errors import ConfigError
 
 FILE = "manyhands.toml"
+_TABLES = {"models": ModelConfig, "mcp": McpConfig}
 _REFERENCE = "see docs/reference/configuration.md for the keys"
 
 
@@ -53,7 +54,7 @@ def _parse(path: Path) -> Config:
 def _explained(path: Path, first: ErrorDetails) -> ConfigError:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = ModelConfig if where.startswith("models.") else Config
+        known = _TABLES.get(str(first["loc"][0]), Config) if len(first["loc"]) > 1 else Config
         return ConfigError(
             f"{path}: unknown key {where}; allowed: {', '.join(known.model_fields)}",
             next="correct or remove the key",

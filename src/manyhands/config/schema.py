@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -120,14 +121,74 @@ def _spec(text: str) -> ModelSpec:
         raise ValueError(error.what) from None
 
 
+#: What `[mcp.NAME]` may be called: its tools are ``NAME_tool``, and the whole has 64 characters.
+_SERVER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+
+
+class McpConfig(_Frozen):
+    """A server of tools: ``command`` with ``args``, or ``url``.
+
+    ``env``: names of variables that a command is handed; ``token_env``: of the one that holds the
+    token for a URL. ``tools``: only these are offered; None: all. ``idempotent``: tools that may be
+    called again where a call may have happened already; ``trust_hints``: so may those of which the
+    server itself says it. ``seconds``: for one call.
+    """
+
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: tuple[Annotated[str, AfterValidator(_variable)], ...] = ()
+    cwd: str = ""
+    url: str = ""
+    token_env: Annotated[str, AfterValidator(_variable)] = ""
+    tools: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    idempotent: tuple[str, ...] = ()
+    trust_hints: bool = False
+    seconds: float = Field(default=60.0, gt=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("give either command (with args), or url")
+        idle = self.model_fields_set & (_OF_COMMANDS if self.url else _OF_URLS)
+        if idle:
+            kind = "url" if self.url else "command"
+            raise ValueError(f"{', '.join(sorted(idle))}: without effect on a {kind}")
+        if self.url:
+            _check_url(self.url)
+        elif " " in self.command and "/" not in self.command:
+            raise ValueError("command is the program alone: its arguments belong into args")
+        unknown = set(self.idempotent) - set(self.tools or self.idempotent)
+        if unknown:
+            raise ValueError(f"idempotent: {', '.join(sorted(unknown))} not among tools")
+        return self
+
+
+_OF_COMMANDS = frozenset({"args", "env", "cwd"})
+_OF_URLS = frozenset({"token_env"})
+
+
+def _check_url(url: str) -> None:
+    """Never repeats what may be a password."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        parts, fits = None, False
+    if parts is None or not fits:
+        raise ValueError(f"url {shown(url)!r} is not http(s)://HOST[:PORT]/PATH")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("url holds a user name or a password: name a variable with token_env")
+
+
 class Config(_Frozen):
     """``journal``: path or sqlite URL ('' = the user's own). ``model``: of teams that need one and
-    are not told which. ``roles``: role -> model, or ``algorithm``."""
+    are not told which. ``roles``: role -> model, or ``algorithm``. ``mcp``: servers of tools."""
 
     journal: str = ""
     model: str = ""
     models: dict[str, ModelConfig] = Field(default_factory=dict)
     roles: dict[str, str] = Field(default_factory=dict)
+    mcp: dict[str, McpConfig] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -145,6 +206,7 @@ class Config(_Frozen):
                 raise ConfigError(f"{where}: {error.what}", next=error.next) from error
         for name in self.models:
             self._check_circle((name,))
+        self._check_servers()
         return self
 
     def settings(self, spec: ModelSpec) -> ModelConfig | None:
@@ -179,7 +241,8 @@ class Config(_Frozen):
         return tuple(found)
 
     def located(self, folder: Path) -> Config:
-        """Local files of models are meant from ``folder``, where the file lies."""
+        """Local files of models, and where servers of tools are started, are meant from ``folder``,
+        where the file lies."""
 
         def there(text: str) -> str:
             return ",".join(str(located(spec, folder)) for spec in parse_specs(text))
@@ -195,7 +258,30 @@ class Config(_Frozen):
         }
         roles = {r: m if m == ALGORITHM else there(m) for r, m in self.roles.items()}
         default = there(self.model) if self.model else ""
-        return self.model_copy(update={"models": models, "roles": roles, "model": default})
+        mcp = {
+            name: each.model_copy(update={"cwd": str(folder / Path(each.cwd).expanduser())})
+            if each.command
+            else each
+            for name, each in self.mcp.items()
+        }
+        return self.model_copy(
+            update={"models": models, "roles": roles, "model": default, "mcp": mcp}
+        )
+
+    def _check_servers(self) -> None:
+        for name in self.mcp:
+            if not _SERVER.fullmatch(name):
+                raise ConfigError(
+                    f"mcp: {name!r} cannot be the name of a server",
+                    next="take A-Z, a-z, 0-9, '_' and '-', a letter first, at most 32",
+                )
+            for other in self.mcp:
+                if other.startswith(f"{name}_"):
+                    raise ConfigError(
+                        f"mcp: {name!r} and {other!r}: their tools could have the same names, "
+                        f"as those of {name!r} begin with '{name}_'",
+                        next="rename one of them",
+                    )
 
     def _references(self) -> list[tuple[str, str]]:
         """Everywhere that a model is named, and the name."""

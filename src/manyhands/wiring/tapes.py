@@ -5,6 +5,7 @@ Invariant: one tape serves a whole program: every endpoint of it is recorded, or
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,13 @@ def open_tape(config: Config, record: Path | None, replay: Path | None) -> Gener
 
 
 def secrets_known(config: Config) -> frozenset[str]:
-    """The keys of all endpoints, and the environment's values that look like secrets."""
-    named = (keys.variable(each.api_key_env) for each in config.models.values())
+    """The keys of all endpoints, what servers of tools are handed, and the environment's values
+    that look like secrets."""
+    named = [keys.variable(each.api_key_env) for each in config.models.values()]
+    named += [keys.variable(each.token_env) for each in config.mcp.values()]
     found = (*named, keys.variable(keys.OWN), *keys.hub_tokens())
     told = (key.get_secret_value() for key in found if key is not None)
-    return secrets_of() | {key for key in told if is_secret(key)}
+    handed = {name for each in config.mcp.values() for name in each.env}
+    # Whatever they are called; but a folder's path is in many a text, and none of its secrets.
+    given = {f"{name}_SECRET": os.environ.get(name, "").strip() for name in handed}
+    return secrets_of() | secrets_of(given) | {key for key in told if is_secret(key)}
