@@ -1,0 +1,1 @@
+"""Citations whose truth is known: true ones written by hand, corrupted ones made from them."""
