@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from manyhands.teams.lab.schema import (
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "examples/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+ANSWER = ROOT / "docs/how-to/answer-a-question.md"
 WORKFLOW = ROOT / "docs/how-to/write-a-workflow.md"
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -78,6 +80,16 @@ def test_the_blocks_of_write_a_workflow_are_one_program(tmp_path: Path) -> None:
     printed = run(program, tmp_path)
     assert "'characters': 39" in printed
     assert printed.rstrip().endswith("yes")
+
+
+def test_the_program_of_answer_a_question_answers(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples/answer", tmp_path / "examples/answer")
+    blocks = [text for _, kind, text in _FENCE.findall(ANSWER.read_text()) if kind == "python"]
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(blocks))
+    printed = run(program, tmp_path)
+    assert "- A new environment with Flask holds 7 packages. [5]" in printed
+    assert "5 flask.md#2 A new environment with Flask holds 7 packages" in printed
 
 
 # -------------------------------------------------------------------- links
@@ -121,7 +133,7 @@ def commands(page: Path) -> Iterator[str]:
 
 
 def _typed(text: str) -> Iterator[str]:
-    for line in text.splitlines():
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
         found = re.match(r"(?:\S*/)?manyhands(?: (.*))?$", line.strip().removeprefix("$ "))
         if found:
             yield found[1] or ""

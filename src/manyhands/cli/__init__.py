@@ -7,7 +7,7 @@ import sys
 import typer
 
 from manyhands import __version__
-from manyhands.cli import lab, models, parse, runs
+from manyhands.cli import answer, lab, models, parse, runs
 from manyhands.cli.printing import complain
 from manyhands.errors import ManyhandsError
 
@@ -24,6 +24,8 @@ app = typer.Typer(
 runs.add_commands(app)
 app.command("models")(models.models)
 app.command("parse")(parse.parse_text)
+app.command("answer")(answer.answer)
+app.add_typer(answer.memory, name="memory")
 app.add_typer(lab.app, name="lab")
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -34,6 +35,8 @@ def complain(error: ManyhandsError) -> None:
 
 
 def print_json(value: Any) -> None:
+    """``value``: JSON, or a model of pydantic's."""
+    value = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
 

@@ -19,6 +19,7 @@ from manyhands.config import ALGORITHM, Config, home
 from manyhands.errors import ConfigError, RoleError
 from manyhands.ports import JobRunner, Model
 from manyhands.runtime import Runtime, SkippingClock, Workflow
+from manyhands.wiring.answer import ANSWER_ROLES, answer_workflow
 from manyhands.wiring.listing import Assigned, Listed, assigned, configured
 from manyhands.wiring.machine import (
     PROBE,
@@ -91,7 +92,7 @@ def open_runtime(config: Config, journal: str | None = None, tape: Tape | None =
     """The runtime with every workflow that can be resumed here. A replay does not wait."""
     return Runtime.open(
         journal_url(config, journal),
-        workflows=[lab_workflow(config, tape=tape)],
+        workflows=[lab_workflow(config, tape=tape), answer_workflow(config, tape=tape)],
         clock=SkippingClock() if isinstance(tape, Replay) else None,
         secrets=secrets_known(config),
     )
@@ -148,7 +149,7 @@ def lab_fillers(order: Order, config: Config) -> dict[str, Filler]:
 
     roles = roles_of(Path(order.study))
     for role in (*config.roles, *order.models):
-        if role not in roles:  # the lab is the only team yet
+        if role not in roles and (role in order.models or role not in ANSWER_ROLES):
             raise ConfigError(
                 f"there is no role {role!r}; roles: {', '.join(sorted(roles))}",
                 next="correct [roles] of manyhands.toml, or the order",
@@ -158,7 +159,8 @@ def lab_fillers(order: Order, config: Config) -> dict[str, Filler]:
         for name, role in roles.items()
         if role.model
     }
-    found |= {name: Filler(spec, "manyhands.toml") for name, spec in config.roles.items()}
+    mine = {name: spec for name, spec in config.roles.items() if name in roles}
+    found |= {name: Filler(spec, "manyhands.toml") for name, spec in mine.items()}
     found |= {name: Filler(spec, "the command") for name, spec in order.models.items()}
     return {name: filler for name, filler in found.items() if filler.spec != ALGORITHM}
 
