@@ -30,6 +30,8 @@ BENCHES = {
     "loops": ("loops", "agent loops over HTTP, beside bare loops and frameworks"),
     "http": ("http_clients", "HTTP clients: CPU of a request at 1 and at 200 connections"),
     "lab": ("lab", "lab experiments per hour against a plain shell loop"),
+    "documents": ("documents", "10,000 passages indexed and searched, beside a scan in Python"),
+    "answer": ("answer", "workers of the answer team at once, over one alone"),
     "faults": ("faults", "the failure table beside other frameworks; prints it row by row"),
     "import": ("imports", "import time of the package and of its command"),
 }
@@ -79,7 +81,7 @@ def _parse() -> argparse.Namespace:
         prog="python -m tests.bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"  {name:<8} {about}" for name, (_, about) in BENCHES.items()),
+        epilog="\n".join(f"  {name:<9} {about}" for name, (_, about) in BENCHES.items()),
     )
     parser.add_argument("--only", action="append", choices=BENCHES, help="may be given repeatedly")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: a smoke test")
