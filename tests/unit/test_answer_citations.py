@@ -86,11 +86,11 @@ def test_the_parts_share_no_source() -> None:
     assert not sources["development"] & sources["heldout"]
 
 
-# What counts as refused and as caught is the same: that there is an issue, of any kind. The goal is
-# 1 % and 99 %; the bounds are what was reached. See tests/answer_corpus/README.md.
+# What counts as refused and as caught is the same: that there is an issue, of any kind. How far
+# this holds on text that the rules have not seen: tests/answer_corpus/README.md.
 @pytest.mark.parametrize(
     ("part", "refused_at_most", "caught_at_least"),
-    [("development", 0.01, 0.975), ("heldout", 0.02, 0.98)],
+    [("development", 0.01, 0.99), ("heldout", 0.02, 0.985)],
 )
 def test_of_the_plain_rows_nearly_all_are_told_apart(
     part: str, refused_at_most: float, caught_at_least: float

@@ -19,6 +19,8 @@ from manyhands.teams.answer.wording import Reading, key, read
 #: How much better another number must fit the words around before it is taken for the one meant.
 #: In the quoted sentences, in their neighbours, in the rest: the farther off, the less is needed.
 MARGINS = (2.0, 0.75, 0.0)
+#: How well the words around a number beside the quote must fit before it can be rested on.
+_AKIN = 0.5
 _NAME_WITH_DIGITS = re.compile(r"[^\W\d_]+[\w]*\d\w*", re.ASCII)
 _ISO_DATE = re.compile(r"\b\d{4}-(\d{2})-\d{2}\b")
 _DIRECTIONS = frozenset(["from", "to", "by"])
@@ -105,6 +107,8 @@ def _wrong(
     quantity, here = stated.quantity, places[0]
     for place, margin in zip(places, MARGINS, strict=True):
         equal = [s for s in place if quantity.equals(s.quantity) and _states(s, stated)]
+        if place is not here:  # beside the quote it has to be about the same
+            equal = [s for s in equal if _is_akin(stated, s)]
         if equal:
             rival = _rival(stated, equal, here, mine, margin)
             return _differs(stated, rival, IssueKind.CONTRADICTION) if rival else None
@@ -115,6 +119,10 @@ def _wrong(
         return Wrong(quantity.text, why, IssueKind.UNSUPPORTED)
     same = closest.quantity.dimension == quantity.dimension and _fit(stated, closest) > 0
     return _differs(stated, closest, IssueKind.CONTRADICTION if same else IssueKind.UNSUPPORTED)
+
+
+def _is_akin(stated: _Stated, other: _Stated) -> bool:
+    return stated.quantity.dimension == other.quantity.dimension and _fit(stated, other) >= _AKIN
 
 
 def _states(source: _Stated, stated: _Stated) -> bool:

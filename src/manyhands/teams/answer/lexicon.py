@@ -150,7 +150,7 @@ SOFT = frozenset(_SOFT.split())
 #: Opposites: left of the bar the one side, right of it the other. ``~``: it compares two things,
 #: so that the same is said by the other side with the things exchanged.
 _AXES = """
-~more greater | less fewer
+~more greater extra additional | less fewer
 ~high higher above | low lower below
 ~large larger bigger | small smaller
 ~fast faster quicker | slow slower

@@ -40,6 +40,10 @@ _ALTERNATIVES = _ELSE | {"unless"}
 _UNTRUE = re.compile(
     r"\bit (?:is|was) (?:not true|false|untrue|wrong|not the case|incorrect) that\b", re.IGNORECASE
 )
+_NOT_ONLY = re.compile(r"\b(?:not|n't|cannot) only\b", re.IGNORECASE)
+_ONLY = re.compile(r"\b(?:may|can|must|is|are|be|allowed|permitted) only\b", re.IGNORECASE)
+#: What is only said beside a denial: a statement with it and without "not" has lost it.
+_BESIDE_NOT = re.compile(r"\bat all\b|\b(?:yet|any (?:more|longer))\b(?=\W*$)", re.IGNORECASE)
 _FIRM_KEYS = frozenset(map(key, FIRM))
 _COMPARATIVE = re.compile(r"\w+er|more|less|worse")
 _PREFIXES = ("un", "in", "im", "dis", "non", "ir", "il", "a")
@@ -135,6 +139,9 @@ def clash(claim: str, evidence: Sequence[str]) -> Clash | None:
         rest = claim[untrue.end() :]
         # Who calls false what the evidence does not deny contradicts it.
         return None if clash(rest, evidence) else Clash(claim, " ".join(evidence)[:200], 1.0)
+    turned = _turned(claim, " ".join(evidence))
+    if turned:
+        return turned
     mine, theirs = _Text.of([claim]), _Text.of(evidence)
     # "If A, then X; otherwise Y": Y holds when not A, which no clause says.
     alternatives = mine.alternatives != theirs.alternatives
@@ -151,6 +158,19 @@ def clash(claim: str, evidence: Sequence[str]) -> Clash | None:
     if balance <= -_FIRMLY or (balance < 0 and sum(verdict[0] for verdict in verdicts) < 0):
         return Clash(clause.text, other.text, _likeness(clause.keys, other.keys))
     return None
+
+
+def _turned(claim: str, told: str) -> Clash | None:
+    """Turns of phrase that say by themselves on which side they are."""
+    widened = _NOT_ONLY.search(claim) and _ONLY.search(told) and not _NOT_ONLY.search(told)
+    lost = _BESIDE_NOT.search(claim) and not _denies(claim) and _denies(told)
+    if widened or lost:
+        return Clash(claim, told[:200], 1.0)
+    return None
+
+
+def _denies(text: str) -> bool:
+    return any(token.text in NEGATORS for token in read(text).tokens)
 
 
 def _nearness(one: _Clause, other: _Clause) -> tuple[int, float]:
@@ -301,6 +321,8 @@ def _clause(
     found = _words(tokens, words, begin, end, lacking)
     own = frozenset(w.key for w in found)
     if before and _is_elliptic(texts):
+        if texts[-1] in ("not", "cannot"):  # "but water is not": it is what is denied
+            found = [replace(w, weight=_FOCUS) for w in found]
         found += _taken_up(own, before, texts)
     return _Clause(
         text=words[inside[0].start : inside[-1].end],
