@@ -54,6 +54,7 @@ def python_tool(jobs: JobRunner, folder: Path, limits: JobLimits = PYTHON_LIMITS
         Args:
             code: The whole program.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(prefix="python-", dir=folder))
         try:
             spec = _spec(own, context.key, code, limits)
