@@ -7,7 +7,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,11 +15,11 @@ from manyhands.config import Config
 from manyhands.errors import ConfigError
 from manyhands.ports import ModelRequest
 from manyhands.runtime import Runtime
-from manyhands.teams.answer import case
 from manyhands.teams.answer.records import Order, Outcome
 from manyhands.testing import ScriptedModel
 from manyhands.testing.models import Conversation, Scripted, answer, call, say
-from manyhands.wiring.answer import answer_workflow
+from manyhands.wiring import Endpoints
+from manyhands.wiring.answer import answer_models, answer_workflow
 from tests.answering.stage import FACTS, Cast, Stage, finding, honest_worker, named
 from tests.answering.test_team import check_honest
 
@@ -126,6 +125,12 @@ async def test_a_server_that_nobody_has_configured_is_refused(tmp_path: Path) ->
         await stage.ask(mcp=("shop",))
 
 
+async def test_a_role_that_no_team_has_is_refused() -> None:
+    config = Config(roles={"critik": "script:a.json"})
+    with pytest.raises(ConfigError, match="no role 'critik'; roles: critic, memory"):
+        await answer_models(Order(question="What?"), config, Endpoints(config))
+
+
 async def test_a_question_alone_is_an_order(tmp_path: Path) -> None:
     said = answer({"findings": [{"text": "Flask is small."}], "not_found": []})
     model = ScriptedModel(lambda request: said)
@@ -166,23 +171,17 @@ async def test_a_router_that_does_not_answer_costs_little(tmp_path: Path) -> Non
     check_honest(outcome)
 
 
-async def test_a_worker_that_hangs_is_cut_and_said_to_be_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits = case.Limits(attempts=2, first_wait=0.01, first_token_seconds=0.2, idle_seconds=0.2)
-    monkeypatch.setattr(case, "LIMITS", limits)
-
+async def test_a_worker_that_hangs_is_cut_and_said_to_be_missing(tmp_path: Path) -> None:
     def worker(request: ModelRequest, conversation: Conversation) -> Scripted:
         if named(conversation) == "flask":
             return say("late", seconds=3600)
         return honest_worker(request, conversation)
 
-    outcome = await Stage(tmp_path, Cast(worker=worker)).ask()
+    outcome = await Stage(tmp_path, Cast(worker=worker)).ask(patience=0.2)
     check_honest(outcome)
     assert "Flask: no answer (its model did not answer)" in outcome.missing
     assert FACTS["django"][1]["text"] in outcome.answer
 
 
 def test_patience_is_thirty_seconds() -> None:
-    limits: Any = case.LIMITS
-    assert (limits.first_token_seconds, limits.idle_seconds) == (30.0, 30.0)
+    assert Order(question="What?").patience == 30.0

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from manyhands.cli.answer_progress import AnswerProgress, print_outcome
 from manyhands.cli.models import fetch
 from manyhands.cli.printing import err, out, plain, print_json, table
-from manyhands.cli.runs import AsJson, Journal, go, runtime_of
+from manyhands.cli.runs import (
+    MODEL_FORMS,
+    AsJson,
+    Journal,
+    NewId,
+    Tokens,
+    Usd,
+    go,
+    result_of,
+    runtime_of,
+)
 from manyhands.cli.tapes import Record, ReplayFrom, journal_of, run_id_of, taped
 from manyhands.config import load_config, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime
-from manyhands.teams.answer.records import Order
+from manyhands.teams.answer.records import Order, Outcome
 from manyhands.wiring import Endpoints
-from manyhands.wiring.answer import ANSWER, answer_models, answer_workflow, memory_of, shelves_of
+from manyhands.wiring.answer import (
+    ANSWER,
+    ANSWER_ROLES,
+    answer_models,
+    answer_workflow,
+    memory_of,
+    shelves_of,
+)
 from manyhands.wiring.tools import tool_servers
 
 memory = typer.Typer(
@@ -31,56 +46,54 @@ memory = typer.Typer(
 Project = Annotated[
     Path, typer.Option("--project", help="The folder whose .manyhands keeps index and memory.")
 ]
+Docs = Annotated[
+    Path | None,
+    typer.Option(help="A folder to answer from: Markdown, text, HTML, PDF, source code."),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--url", help="A host to fetch pages from: docs.python.org. Repeatable."),
+]
+Servers = Annotated[
+    list[str] | None,
+    typer.Option("--mcp", help="A tool server of manyhands.toml ([mcp.NAME]). Repeatable."),
+]
+Python = Annotated[
+    bool, typer.Option(help="Give agents a sandboxed Python, where there is a sandbox.")
+]
+OfAll = Annotated[str, typer.Option("--model", help=f"Of all roles: {MODEL_FORMS}")]
+OfRoles = Annotated[
+    list[str] | None,
+    typer.Option("--role", help=f"ROLE=MODEL, of {', '.join(ANSWER_ROLES)}. Repeatable."),
+]
+Patience = Annotated[
+    float, typer.Option(help="Seconds of silence of a model that are taken for a hang.", min=0.1)
+]
+Kept = Annotated[bool, typer.Option("--memory", help="Recall and keep findings of this project.")]
+Resumed = Annotated[
+    str, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
+]
 
 
 def answer(
     question: Annotated[str, typer.Argument(help="What you want to know.")] = "",
-    docs: Annotated[
-        Path | None,
-        typer.Option(help="A folder to answer from: Markdown, text, HTML, PDF, source code."),
-    ] = None,
-    url: Annotated[
-        list[str] | None,
-        typer.Option("--url", help="A host to fetch pages from: docs.python.org. Repeatable."),
-    ] = None,
-    mcp: Annotated[
-        list[str] | None,
-        typer.Option("--mcp", help="A tool server of manyhands.toml ([mcp.NAME]). Repeatable."),
-    ] = None,
-    python: Annotated[
-        bool, typer.Option(help="Give agents a sandboxed Python, where there is a sandbox.")
-    ] = True,
+    docs: Docs = None,
+    url: Hosts = None,
+    mcp: Servers = None,
+    python: Python = True,
     route: Annotated[str, typer.Option(help="auto, single (one agent) or team.")] = "auto",
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help="Of all roles: hf:OWNER/MODEL, ollama:NAME, vllm:NAME, http://HOST/v1#NAME, "
-            "gguf:OWNER/REPO:FILE, a .gguf file, script:FILE, or a name of manyhands.toml. "
-            "Several with commas: tried in order.",
-        ),
-    ] = "",
-    role: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--role",
-            help="ROLE=MODEL for router, supervisor, worker, solo, synthesiser or critic. "
-            "Repeatable.",
-        ),
-    ] = None,
+    model: OfAll = "",
+    role: OfRoles = None,
     workers: Annotated[int, typer.Option(help="Workers at once.", min=1)] = 4,
     max_revisions: Annotated[int, typer.Option(help="Revisions at most.", min=0)] = 2,
-    tokens: Annotated[int | None, typer.Option(help="Limit of tokens.", min=0)] = None,
+    patience: Patience = 30.0,
+    tokens: Tokens = None,
     requests: Annotated[int | None, typer.Option(help="Limit of requests.", min=0)] = None,
-    usd: Annotated[float | None, typer.Option(help="Limit of US dollars.", min=0)] = None,
-    memory: Annotated[
-        bool, typer.Option("--memory", help="Recall and keep findings of this project.")
-    ] = False,
+    usd: Usd = None,
+    memory: Kept = False,
     project: Project = Path("."),
-    resume: Annotated[
-        str, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
-    ] = "",
-    run_id: Annotated[str | None, typer.Option("--run-id", help="Default: a fresh one.")] = None,
+    resume: Resumed = "",
+    run_id: NewId = None,
     record: Record = None,
     replay: ReplayFrom = None,
     journal: Journal = None,
@@ -107,22 +120,27 @@ def answer(
     if resume:
         go(_resume(resume, budget, record, journal, as_json))
         return
-    if route not in ("auto", "single", "team"):
-        raise ConfigError(f"--route {route!r}", next="give auto, single or team")
     order = Order(
         question=question.strip(),
         docs=_folder(docs),
         urls=tuple(url or ()),
         mcp=tuple(mcp or ()),
         python=python,
-        route=route,
+        route=_route(route),
         models=_models(model, role or []),
         workers=workers,
         max_revisions=max_revisions,
+        patience=patience,
         project=str(project.resolve()),
         memory=memory,
     )
     go(_begin(order, budget, run_id, record, replay, journal, as_json))
+
+
+def _route(wanted: str) -> Literal["auto", "single", "team"]:
+    if wanted not in ("auto", "single", "team"):
+        raise ConfigError(f"--route {wanted!r}", next="give auto, single or team")
+    return wanted
 
 
 def _folder(docs: Path | None) -> str:
@@ -186,16 +204,7 @@ async def _resume(
 
 async def _watch(runtime: Runtime, handle: RunHandle, as_json: bool) -> None:
     with AnswerProgress(runtime, handle.run_id, quiet=as_json) as progress:
-        following = asyncio.create_task(progress.follow())
-        try:
-            outcome = await handle.result()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(following, 5)
-        except asyncio.CancelledError:
-            err.print(f"\ninterrupted; → manyhands answer --resume {handle.run_id}")
-            raise
-        finally:
-            following.cancel()
+        outcome: Outcome = await result_of(handle, progress.follow(), "manyhands answer --resume")
     if as_json:
         print_json(outcome.model_dump(mode="json") | {"run": handle.run_id})
     else:

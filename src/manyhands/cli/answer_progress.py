@@ -3,6 +3,7 @@ the answer in a terminal. What agents wrote is printed inert."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.markdown import Markdown
@@ -29,6 +30,7 @@ class AnswerProgress:
         self._quiet = quiet
         self._at_work: dict[str, str] = {}
         self._titles: dict[str, str] = {}
+        self._due = 0.0
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -85,7 +87,10 @@ class AnswerProgress:
                 self._at_work[agent] = self._name(agent)
             case _:
                 pass
-        self._bar.update(self._task, description=self._now())
+        if not self._bar.disable and time.monotonic() >= self._due:
+            # What was spent is summed over all steps: not at every event of a long run.
+            self._due = time.monotonic() + 0.2
+            self._bar.update(self._task, description=self._now())
 
     def _name(self, agent: str) -> str:
         parts = [part for part in agent.split("/") if part not in ("agent", "work")]

@@ -3,9 +3,7 @@ because they belong to the extra ``manyhands[lab]``."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +11,22 @@ import typer
 
 from manyhands.cli.models import fetch
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
-from manyhands.cli.runs import AsJson, Journal, go, runtime_of
+from manyhands.cli.runs import (
+    MODEL_FORMS,
+    AsJson,
+    Journal,
+    NewId,
+    Tokens,
+    Usd,
+    go,
+    result_of,
+    runtime_of,
+)
 from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
 from manyhands.config import ALGORITHM, Config, load_config, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
-from manyhands.wiring import LAB, Endpoints, Tape, lab_fillers, lab_workflow, models_of
+from manyhands.wiring import LAB, LAB_ROLES, Endpoints, Tape, lab_fillers, lab_workflow, models_of
 
 app = typer.Typer(
     help="Autonomous research on a training script: experiments, a ledger, honest promotions.",
@@ -41,18 +49,16 @@ def run(
         str,
         typer.Option(
             "--model",
-            help="Fill researcher, planner and worker by this model: hf:OWNER/MODEL, ollama:NAME, "
-            "vllm:NAME, http://HOST/v1#NAME, gguf:OWNER/REPO:FILE, a path of a .gguf file, "
-            "script:FILE, or a name of manyhands.toml. Several with commas: tried in order.",
+            help=f"Fill researcher, planner and worker by this model: {MODEL_FORMS}",
         ),
     ] = "",
     role: Annotated[
         list[str] | None,
         typer.Option("--role", help="ROLE=MODEL, or ROLE=algorithm. Repeatable."),
     ] = None,
-    tokens: Annotated[int | None, typer.Option(help="Limit of tokens.", min=0)] = None,
-    usd: Annotated[float | None, typer.Option(help="Limit of US dollars.", min=0)] = None,
-    run_id: Annotated[str | None, typer.Option("--run-id", help="Default: a fresh one.")] = None,
+    tokens: Tokens = None,
+    usd: Usd = None,
+    run_id: NewId = None,
     record: Record = None,
     replay: ReplayFrom = None,
     journal: Journal = None,
@@ -118,12 +124,11 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     if model:
         named = dict.fromkeys(("researcher", "planner", "worker"), located_text(model, here))
-    known = ("researcher", "planner", "reviewer", "worker", "memory", "reporter")
     for item in roles:
         name, _, spec = item.partition("=")
-        if name not in known or not spec:
+        if name not in LAB_ROLES or not spec:
             raise ConfigError(
-                f"--role {item!r}; roles: {', '.join(known)}", next="write --role planner=MODEL"
+                f"--role {item!r}; roles: {', '.join(LAB_ROLES)}", next="write --role planner=MODEL"
             )
         named[name] = spec if spec == ALGORITHM else located_text(spec, here)
     return named
@@ -154,16 +159,7 @@ async def _watch(runtime: Runtime, handle: RunHandle, total: int, as_json: bool)
     if not as_json:
         out.print(f"run [bold]{handle.run_id}[/] · Ctrl-C leaves it resumable")
     with StudyProgress(runtime, handle.run_id, total, quiet=as_json) as progress:
-        following = asyncio.create_task(progress.follow())
-        try:
-            outcome: dict[str, Any] = await handle.result()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(following, 5)
-        except asyncio.CancelledError:
-            err.print(f"\ninterrupted; → manyhands lab resume {handle.run_id}")
-            raise
-        finally:
-            following.cancel()
+        outcome: dict[str, Any] = await result_of(handle, progress.follow(), "manyhands lab resume")
     if as_json:
         print_json(outcome)
     else:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from manyhands.cli.printing import ago, out, print_json, status, table
+from manyhands.cli.printing import ago, err, out, print_json, status, table
 from manyhands.config import load_config
 from manyhands.errors import ConfigError
-from manyhands.runtime import Budget, RunState, Runtime, Status, export_run, import_run
+from manyhands.runtime import Budget, RunHandle, RunState, Runtime, Status, export_run, import_run
 from manyhands.wiring import Tape, open_runtime
 
 Journal = Annotated[
@@ -21,6 +22,15 @@ Journal = Annotated[
     typer.Option("--journal", envvar="MANYHANDS_JOURNAL", help="Path of the journal to use."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NewId = Annotated[str | None, typer.Option("--run-id", help="Default: a fresh one.")]
+Tokens = Annotated[int | None, typer.Option(help="Limit of tokens.", min=0)]
+Usd = Annotated[float | None, typer.Option(help="Limit of US dollars.", min=0)]
+#: How a model is named, for the help of options that take one.
+MODEL_FORMS = (
+    "hf:OWNER/MODEL, ollama:NAME, vllm:NAME, http://HOST/v1#NAME, gguf:OWNER/REPO:FILE, "
+    "a path of a .gguf file, script:FILE, or a name of manyhands.toml. Several with commas: tried "
+    "in order."
+)
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id (see `manyhands runs`).")]
 
 
@@ -34,6 +44,22 @@ def go(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+async def result_of(handle: RunHandle, follow: Coroutine[Any, Any, None], again: str) -> Any:
+    """The run's result, while ``follow`` shows its events; Ctrl-C names ``again``, the command that
+    goes on with it."""
+    following = asyncio.create_task(follow)
+    try:
+        outcome = await handle.result()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(following, 5)
+    except asyncio.CancelledError:
+        err.print(f"\ninterrupted; → {again} {handle.run_id}")
+        raise
+    finally:
+        following.cancel()
+    return outcome
 
 
 def list_runs(journal: Journal = None, as_json: AsJson = False) -> None:

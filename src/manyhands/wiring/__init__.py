@@ -19,7 +19,7 @@ from manyhands.config import ALGORITHM, Config, home
 from manyhands.errors import ConfigError, RoleError
 from manyhands.ports import JobRunner, Model
 from manyhands.runtime import Runtime, SkippingClock, Workflow
-from manyhands.wiring.answer import ANSWER_ROLES, answer_workflow
+from manyhands.wiring.answer import LAB_ROLES, answer_workflow, check_roles
 from manyhands.wiring.listing import Assigned, Listed, assigned, configured
 from manyhands.wiring.machine import (
     PROBE,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAB",
+    "LAB_ROLES",
     "PROBE",
     "USUAL_PORTS",
     "Address",
@@ -60,6 +61,7 @@ __all__ = [
     "Tape",
     "Way",
     "address_of",
+    "answer_workflow",
     "assigned",
     "cast_of",
     "configured",
@@ -148,11 +150,12 @@ def lab_fillers(order: Order, config: Config) -> dict[str, Filler]:
     from manyhands.teams.lab.agents import roles_of  # noqa: PLC0415 - optional extra
 
     roles = roles_of(Path(order.study))
-    for role in (*config.roles, *order.models):
-        if role not in roles and (role in order.models or role not in ANSWER_ROLES):
+    check_roles(config)
+    for role in order.models:
+        if role not in roles:
             raise ConfigError(
                 f"there is no role {role!r}; roles: {', '.join(sorted(roles))}",
-                next="correct [roles] of manyhands.toml, or the order",
+                next="correct the order",
             )
     found = {
         name: Filler(role.model, str(role.source), own=False)

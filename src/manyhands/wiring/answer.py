@@ -45,7 +45,8 @@ ANSWER = "answer"
 OVERRIDES = "roles/answer"
 PROGRAM = 'manyhands answer "…" --model {}'
 
-#: The names of its roles.
+#: The names of its roles, and those of the lab's, which are not loaded here.
+LAB_ROLES = ("researcher", "planner", "reviewer", "worker", "memory", "reporter")
 ANSWER_ROLES = ("router", "supervisor", "worker", "solo", "synthesiser", "critic")
 
 _ROLES = Path(__file__).parents[1] / "teams/answer/roles"
@@ -72,11 +73,10 @@ def answer_workflow(
 
     async def run_answer(run: Run, input: object) -> Outcome:
         order = Order.model_validate({"question": input} if isinstance(input, str) else input)
-        async with (
-            endpoints,
-            desk_of(run.id, order, config, endpoints=endpoints, models=models, jobs=jobs) as desk,
-        ):
-            return await answer(run, order, desk=desk)
+        async with endpoints:
+            chains = await _models(order, config, endpoints, models)
+            async with desk_of(run.id, order, config, models=chains, jobs=jobs) as desk:
+                return await answer(run, order, desk=desk)
 
     return Workflow(ANSWER, run_answer, returns=Outcome)
 
@@ -100,6 +100,7 @@ async def answer_models(
     Raises `ConfigError` that says how to get a model where there is none.
     """
     roles = answer_roles(order)
+    check_roles(config)
     for name in order.models:
         if name and name not in roles:
             raise ConfigError(
@@ -114,6 +115,17 @@ async def answer_models(
         spec = spec or role.model or await need_model(config, program=PROGRAM)
         found[name] = endpoints.models(spec, own_key=own)
     return found
+
+
+def check_roles(config: Config) -> None:
+    """Raises `ConfigError` for a role in ``[roles]`` that no team has."""
+    known = sorted({*LAB_ROLES, *ANSWER_ROLES})
+    for name in config.roles:
+        if name not in known:
+            raise ConfigError(
+                f"there is no role {name!r}; roles: {', '.join(known)}",
+                next="correct [roles] of manyhands.toml",
+            )
 
 
 def answer_roles(order: Order) -> dict[str, Role]:
@@ -135,12 +147,10 @@ async def desk_of(
     order: Order,
     config: Config,
     *,
-    endpoints: Endpoints | None = None,
-    models: Mapping[str, Model | Sequence[Model]] | None = None,
+    models: Mapping[str, Sequence[Model]],
     jobs: JobRunner | None = None,
 ) -> AsyncGenerator[Desk]:
-    """What the order names, as objects; closed at the end. ``models``: as in `answer_workflow`;
-    without them they are made by ``endpoints`` (default: new ones)."""
+    """What the order names, as objects; closed at the end. ``models``: of every role."""
     project = Path(order.project) if order.project else home() / ANSWER
     async with AsyncExitStack() as stack:
         fetched = DocumentLibrary(None, project / ".manyhands" / ANSWER / f"{run_id}.db")
@@ -159,7 +169,7 @@ async def desk_of(
             f"Tool {tool} of {name} is left out: {what}" for name, tool, what in theirs.dropped
         ]
         yield Desk(
-            models=await _models(order, config, endpoints or Endpoints(config), models),
+            models=models,
             roles=_with_tools(answer_roles(order), [tool.name for tool in theirs.tools]),
             shelves=Shelves(fetched, documents),
             tools=Toolbox.of(now, *theirs.tools, *python),

@@ -15,7 +15,7 @@ from manyhands.teams.answer.records import Order, Plan, Route, Subtask, Way
 from manyhands.teams.answer.workers import investigate
 from manyhands.testing import ScriptedModel
 from manyhands.testing.models import Conversation, Scripted, answer, call
-from manyhands.wiring.answer import desk_of
+from manyhands.wiring.answer import ANSWER_ROLES, desk_of
 
 _FACTS = 3
 
@@ -41,10 +41,11 @@ async def _workers(count: int, latency: float, folder: Path) -> dict[str, Any]:
         Subtask(id=f"part{n}", title=f"Part {n}", question=f"What does part{n} weigh, in all?")
         for n in range(count)
     )
+    models = dict.fromkeys(ANSWER_ROLES, (model,))
     took: dict[str, float] = {}
 
     async def work(run: Run, _: None) -> None:
-        async with desk_of(run.id, order, Config(), models={"": model}) as desk:
+        async with desk_of(run.id, order, Config(), models=models) as desk:
             assert desk.shelves.documents is not None
             await desk.shelves.documents.refresh()
             route = Route(way=Way.TEAM, reason="asked for", by="order")

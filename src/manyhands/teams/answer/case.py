@@ -36,9 +36,8 @@ from manyhands.teams.answer.shelves import Shelves
 
 A = TypeVar("A", bound=BaseModel)
 
-#: Silence of an agent's model, or of one of its tools, that is taken for a hang. Seconds.
-PATIENCE = 30.0
-LIMITS = Limits(attempts=3, first_token_seconds=PATIENCE, idle_seconds=PATIENCE)
+#: Of one request.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,11 @@ class Case:
     def question(self) -> str:
         return self.order.question
 
+    @property
+    def limits(self) -> Limits:
+        patience = self.order.patience
+        return Limits(attempts=ATTEMPTS, first_token_seconds=patience, idle_seconds=patience)
+
     async def ask(
         self,
         run: Run,
@@ -128,7 +132,7 @@ class Case:
             items=items,
             toolbox=toolbox,
             checks=checks,
-            limits=LIMITS,
+            limits=self.limits,
             inbox=inbox,
             on_text=_watched,
             key=key,

@@ -77,9 +77,9 @@ async def conclude(run: Run, case: Case) -> Outcome:
     _body(text, case, draft, kept)
     sources = await _sources(case, text)
     missing, issues = _missing(case), _open(case, draft)
-    _gaps(text, case, draft, missing, issues)
+    _gaps(text, missing, issues)
     outcome = await _outcome(run, case, draft, kept, text, sources, missing, issues)
-    await _accept(run, case, draft, kept, outcome)
+    await _accept(run, case, kept, outcome)
     return outcome
 
 
@@ -132,9 +132,7 @@ def _body(text: _Text, case: Case, draft: Draft, kept: Sequence[Finding]) -> Non
         text.lines += ["*No sources were given: nothing of this was checked.*", ""]
 
 
-def _gaps(
-    text: _Text, case: Case, draft: Draft, missing: Sequence[str], issues: Sequence[Issue]
-) -> None:
+def _gaps(text: _Text, missing: Sequence[str], issues: Sequence[Issue]) -> None:
     if missing:
         text.lines += ["## What is missing", "", *(f"- {each}" for each in missing), ""]
     if issues:
@@ -247,9 +245,7 @@ def _reports(case: Case) -> tuple[Work, ...]:
     return tuple(work for subtask in order for work in case.work.get(subtask, ()))
 
 
-async def _accept(
-    run: Run, case: Case, draft: Draft, kept: Sequence[Finding], outcome: Outcome
-) -> None:
+async def _accept(run: Run, case: Case, kept: Sequence[Finding], outcome: Outcome) -> None:
     evidence = [
         Evidence(kind="passage", source=s.passage, hash=s.hash, quote=s.quote)
         for s in outcome.sources

@@ -35,6 +35,8 @@ class Order(Record):
     ``mcp``: tool servers of ``manyhands.toml``; ``python``: whether agents get a sandboxed Python.
     ``models``: role -> model, '' for all others. ``workers``: at once. ``project``: the folder
     whose ``.manyhands`` keeps the index and the memory; ``memory``: recall and keep findings there.
+
+    ``patience``: seconds of silence of a model, or of one of its tools, that are taken for a hang.
     """
 
     question: str = Field(min_length=1)
@@ -46,6 +48,7 @@ class Order(Record):
     models: dict[str, str] = Field(default_factory=dict)
     workers: int = Field(default=MOST, ge=1)
     max_revisions: int = Field(default=2, ge=0)
+    patience: float = Field(default=30.0, gt=0)
     project: str = ""
     memory: bool = False
 

@@ -13,7 +13,7 @@ from manyhands.agents.context import Item
 from manyhands.agents.report import Ending, Report
 from manyhands.agents.tools import Toolbox
 from manyhands.runtime import Budget, Effect, Run
-from manyhands.teams.answer.case import PATIENCE, Case
+from manyhands.teams.answer.case import Case
 from manyhands.teams.answer.checking import problems
 from manyhands.teams.answer.claims import Issue
 from manyhands.teams.answer.reading import citable, reading_tools
@@ -126,7 +126,7 @@ def _without_answer(
 def toolbox(case: Case, task: Subtask, *, alone: bool) -> Toolbox:
     """Its role's tools, of those that there are, and all tools of servers."""
     desk = case.desk
-    tools = reading_tools(desk.shelves, desk.fetcher, PATIENCE)
+    tools = reading_tools(desk.shelves, desk.fetcher, case.order.patience)
     tools += [citable(tool, desk.shelves) for tool in desk.tools.tools.values()]
     if not alone:
         tools.append(case.board.posting_tool(task.id))
