@@ -45,7 +45,7 @@ def check_honest(outcome: Outcome) -> None:
     assert {(s.passage, s.quote) for s in outcome.sources} <= true
     assert "34,000" not in outcome.answer
     if not outcome.complete:
-        assert outcome.missing or outcome.open_issues or not outcome.sources
+        assert outcome.missing or outcome.open_issues
     assert sum(agent.tokens for agent in outcome.agents) == outcome.tokens
     assert sum(agent.requests for agent in outcome.agents) == outcome.requests
 
@@ -265,6 +265,24 @@ async def test_what_a_failed_worker_has_posted_counts(tmp_path: Path) -> None:
     check_honest(outcome)
     assert "3,400" in outcome.answer
     assert any(text.startswith("Flask: only in part") for text in outcome.missing)
+
+
+async def test_a_worker_that_finds_nothing_and_does_not_say_so(tmp_path: Path) -> None:
+    nothing = answer({"findings": [], "not_found": []})
+    outcome = await Stage(tmp_path, Cast(worker=only("flask", nothing))).ask()
+    check_honest(outcome)
+    assert "Flask: nothing was found" in outcome.missing
+    assert not outcome.complete
+
+
+async def test_when_nothing_can_be_supported_that_is_said(tmp_path: Path) -> None:
+    lies = answer({"findings": [LIE], "not_found": []})
+    for route in ("single", "team"):
+        cast = Cast(worker=lambda r, c: lies, solo=lambda r, c: lies)
+        outcome = await Stage(tmp_path / route, cast).ask(route=route)
+        assert not outcome.complete
+        assert not outcome.sources
+        assert outcome.missing
 
 
 async def test_what_was_not_found_is_said(tmp_path: Path) -> None:

@@ -48,4 +48,4 @@ async def test_a_random_model_gives_an_outcome_that_invents_nothing(
     assert outcome.tokens == sum(agent.tokens for agent in outcome.agents)
     text = "\n".join(DOCUMENTS.values())
     assert all(source.quote in text for source in outcome.sources)
-    assert outcome.complete or outcome.missing or outcome.open_issues
+    assert outcome.complete or outcome.missing or outcome.open_issues, outcome.answer

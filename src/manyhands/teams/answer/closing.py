@@ -76,7 +76,7 @@ async def conclude(run: Run, case: Case) -> Outcome:
     text = _Text()
     _body(text, case, draft, kept)
     sources = await _sources(case, text)
-    missing, issues = _missing(case), _open(case, draft)
+    missing, issues = _missing(case, kept), _open(case, draft)
     _gaps(text, missing, issues)
     outcome = await _outcome(run, case, draft, kept, text, sources, missing, issues)
     await _accept(run, case, kept, outcome)
@@ -160,7 +160,7 @@ async def _sources(case: Case, text: _Text) -> tuple[Source, ...]:
 # -------------------------------------------------------------------- what is missing
 
 
-def _missing(case: Case) -> tuple[str, ...]:
+def _missing(case: Case, kept: Sequence[Finding]) -> tuple[str, ...]:
     """Subtasks without an answer, what was not found, and why it ended early."""
     found: list[str] = [case.ended] if case.ended else []
     done = {work.subtask: work for work in case.latest_work}
@@ -171,7 +171,11 @@ def _missing(case: Case) -> tuple[str, ...]:
         elif work.status != "complete":
             told = "only in part" if work.findings else "no answer"
             found.append(f"{task.title}: {told} ({_WHY.get(work.ending, work.ending)})")
+        elif not work.findings and not work.not_found:
+            found.append(f"{task.title}: nothing was found")
     found += [line for work in done.values() for line in work.not_found]
+    if not kept and not found:
+        found.append("Nothing that was found can be supported.")
     return tuple(dict.fromkeys(found))
 
 
