@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.adapters.jobs import bubblewrap, paths
+from manyhands.adapters.jobs import bubblewrap
 from manyhands.adapters.jobs.bubblewrap import Bwrap
+from manyhands.isolation import paths
 from manyhands.ports import JobSpec
 
 BWRAP = Bwrap("/usr/bin/bwrap", sizes=True, locks_userns=True)

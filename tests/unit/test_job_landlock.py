@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.adapters.jobs import landlock, paths
+from manyhands.adapters.jobs import landlock
 from manyhands.adapters.jobs.landlock import READ, READ_DIR, READ_FILE, WRITE_FILE, Landlock
 from manyhands.errors import JobError
+from manyhands.isolation import paths
 from manyhands.ports import JobSpec
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Landlock is a part of Linux")

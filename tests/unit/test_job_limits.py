@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.adapters.jobs import limits, processes, supervisor
-from manyhands.adapters.jobs.limits import MB, DiskMeter, TreeMeter
 from manyhands.adapters.jobs.verdict import describe, verdict
+from manyhands.isolation import limits, processes, supervisor
+from manyhands.isolation.limits import MB, DiskMeter, TreeMeter
 from manyhands.ports import JobExit, JobLimits
 
 LIMITS = JobLimits(seconds=1, memory_mb=100, output_mb=1, disk_mb=1)

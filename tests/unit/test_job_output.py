@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from manyhands.adapters.jobs.output import TAIL_BYTES, OutputLog
-from manyhands.adapters.jobs.report import Report
 from manyhands.errors import JobError
+from manyhands.isolation.report import Report
 
 
 class Wakes:

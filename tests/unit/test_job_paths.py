@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.adapters.jobs import paths
+from manyhands.isolation import paths
 
 
 def test_packages_of_another_environment_are_part_of_the_interpreter(

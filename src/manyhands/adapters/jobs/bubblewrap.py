@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from manyhands.isolation import paths, supervisor
+from manyhands.isolation.limits import MB
 from manyhands.ports import JobSpec
 
-from . import paths
-from .limits import MB
-
-SUPERVISOR = Path(__file__).with_name("supervisor.py")
+SUPERVISOR = Path(supervisor.__file__)
 INSIDE = "/run/manyhands/supervisor.py"
 #: Where a job finds its private scratch folder.
 SCRATCH = "/tmp"

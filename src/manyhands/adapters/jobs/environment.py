@@ -14,9 +14,8 @@ from itertools import count
 from pathlib import Path
 
 from manyhands.errors import JobError
+from manyhands.isolation import processes
 from manyhands.ports import JobSpec
-
-from . import processes
 
 MARK = "MANYHANDS_JOB"
 KEY = "MANYHANDS_JOB_KEY"

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from manyhands.errors import JobError
+from manyhands.isolation import processes
+from manyhands.isolation.limits import MB, Cause, DiskMeter, TreeMeter
+from manyhands.isolation.report import Control, Report
+from manyhands.isolation.supervisor import Order, children
 from manyhands.ports import JobExit, JobResult, JobSpec
 
-from . import environment, processes
-from .limits import MB, Cause, DiskMeter, TreeMeter
+from . import environment
 from .output import OutputLog
-from .report import Control, Report
-from .supervisor import Order, children
 from .verdict import verdict
 
 #: Between SIGTERM and SIGKILL at the time limit.

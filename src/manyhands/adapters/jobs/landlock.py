@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyhands.errors import JobError
+from manyhands.isolation import paths
 from manyhands.ports import JobSpec
-
-from . import paths
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 TRUNCATE, IOCTL_DEVICE = 1 << 14, 1 << 15

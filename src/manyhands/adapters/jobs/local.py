@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from manyhands.errors import JobError
+from manyhands.isolation import limits, paths, processes
 from manyhands.ports import Isolation, JobExit, JobResult, JobSpec
 
-from . import bubblewrap, environment, landlock, limits, paths, processes
+from . import bubblewrap, environment, landlock
 from .job import Launch, RunningJob
 from .levels import choose, describe
 

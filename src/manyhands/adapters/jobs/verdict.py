@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import signal
 
+from manyhands.isolation.limits import MB
 from manyhands.ports import JobExit, JobLimits
-
-from .limits import MB
 
 OUT_OF_MEMORY = re.compile(r"MemoryError|std::bad_alloc|Cannot allocate memory")
 
