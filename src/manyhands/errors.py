@@ -38,6 +38,11 @@
     │   │   │   └── ModelContextFull  the request is longer than the model can read
     │   │   └── ModelMalformed     an answer that is not the protocol
     │   ├── JobError             a job could not be launched at all
+    │   ├── SandboxError         a workspace with commands, or a machine that offers none
+    │   │   ├── SandboxRefused     a path outside the workspace, a write where none is allowed
+    │   │   ├── SandboxMissing     no such file, or not a regular one
+    │   │   ├── SandboxFull        the workspace's limit on disk
+    │   │   └── SandboxBusy        a command runs where all must stand still
     │   ├── LibraryError         a folder of documents, or the index of it
     │   ├── FetchError           a web page: not allowed, too large, too slow, not there
     │   └── ToolServerError      a server of tools (MCP): not started, lost, not the protocol
@@ -223,6 +228,21 @@ class ModelMalformed(ModelError):
 
 
 class JobError(PortError): ...
+
+
+class SandboxError(PortError): ...
+
+
+class SandboxRefused(SandboxError): ...
+
+
+class SandboxMissing(SandboxError): ...
+
+
+class SandboxFull(SandboxError): ...
+
+
+class SandboxBusy(SandboxError): ...
 
 
 class LibraryError(PortError): ...

@@ -6,6 +6,7 @@ A port is added with its first adapter. Data here is frozen and carries no behav
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -191,6 +192,232 @@ class JobRunner(Protocol):
 
     async def reap(self, key_prefix: str) -> int:
         """End what an earlier process, killed with -9, left running under these keys; how many."""
+        ...
+
+
+# ---------------------------------------------------------------- sandboxes
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxLimits:
+    """Of one sandbox. ``seconds``, ``cpu_seconds`` and ``output_mb`` hold for each command,
+    ``memory_mb`` and ``processes`` for each command and all that it starts, ``disk_mb`` for all
+    that is written in the sandbox. ``shown_kb``: how much of an output is kept (head and tail).
+
+    ``address_space_mb``: for programs that are known to reserve little (None: not limited).
+    """
+
+    seconds: float = 120.0
+    memory_mb: int = 2048
+    disk_mb: int = 1024
+    processes: int = 256
+    open_files: int = 1024
+    output_mb: float = 64.0
+    shown_kb: int = 64
+    cpu_seconds: int | None = None
+    address_space_mb: int | None = None
+
+
+class Killed(StrEnum):
+    """Which limit ended a command before its own end."""
+
+    TIME = "time"
+    MEMORY = "memory"
+    PROCESSES = "processes"
+    OUTPUT = "output"
+    DISK = "disk"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command ended.
+
+    ``code``: its exit status, -N if signal N ended it, None if it is not known. ``output``: stdout
+    and stderr in their order; ``omitted`` bytes of the middle are left out where a line says so (a
+    program could print such a line, too: only ``omitted`` tells the truth). ``survivors``: the
+    processes that it left behind, which were ended (or go on, if they were to be kept).
+    """
+
+    code: int | None
+    output: bytes
+    omitted: int
+    seconds: float
+    killed: Killed | None = None
+    detail: str = ""
+    survivors: int = 0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+    @property
+    def timed_out(self) -> bool:
+        return self.killed is Killed.TIME
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """``data`` from ``offset`` of a file that has ``size`` bytes."""
+
+    data: bytes
+    offset: int
+    size: int
+    mode: int = 0o644
+
+
+class ChangeKind(StrEnum):
+    """``MODE``: the permissions alone. ``SYMLINK``: it is a link now, and was not that one."""
+
+    ADDED = "added"
+    MODIFIED = "modified"
+    DELETED = "deleted"
+    MODE = "mode"
+    SYMLINK = "symlink"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs at ``path`` (relative, POSIX). ``mode``: permissions now, 0 if it is gone.
+    ``link``: where a symlink leads. Folders are not listed, but for empty ones that are new."""
+
+    path: str
+    kind: ChangeKind
+    mode: int = 0
+    size: int = 0
+    link: str | None = None
+    folder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state of one sandbox that can be read and compared with. 0 is the state at its start."""
+
+    number: int
+
+
+class Sandbox(Protocol):
+    """One workspace with commands and files. Raises `errors.SandboxError` and its children.
+
+    Paths are relative to the workspace, in POSIX form. What leads out of it, by ``..`` or by a
+    link, is refused. All that a command starts ends with it, unless it is to be kept; all ends
+    with the sandbox, or when this process is killed.
+    """
+
+    @property
+    def limits(self) -> SandboxLimits: ...
+
+    @property
+    def workspace(self) -> str:
+        """Where commands find the workspace: an absolute path."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """False: what commands write is seen by later ones, and reaches nobody else."""
+        ...
+
+    async def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str = "",
+        timeout: float | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        on_output: Callable[[bytes], None] | None = None,
+        background: bool = False,
+    ) -> ExecResult:
+        """Text is run by a shell, a sequence as it is. ``timeout`` can only shorten the limit.
+
+        ``background``: what the command leaves behind goes on until `end_background` or the
+        close, still under the limits on memory and processes; commands reach its ports.
+        Cancelled: nothing of it is left. What ``on_output`` raises ends the command.
+        """
+        ...
+
+    async def end_background(self) -> int:
+        """End what earlier commands left running; how many processes there were."""
+        ...
+
+    async def read(
+        self, path: str, offset: int = 0, limit: int | None = None, *, at: Snapshot | None = None
+    ) -> FileSlice:
+        """A regular file, now or as it was. Raises `errors.SandboxMissing` if there is none."""
+        ...
+
+    async def write(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        """Replace the file as a whole, or not at all; folders are made; its mode is kept."""
+        ...
+
+    async def delete(self, path: str) -> None:
+        """A file or a link, not a folder."""
+        ...
+
+    async def glob(self, pattern: str = "**/*", limit: int = 10_000) -> list[str]:
+        """Files and links in order of their names; ``**`` is any number of folders."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """Keep the present state. Raises `errors.SandboxBusy` while a command runs."""
+        ...
+
+    async def diff(self, since: Snapshot | None = None) -> tuple[Change, ...]:
+        """What differs from a snapshot, or from the start, in order of the paths. ``read`` has
+        the contents of both sides. Of a sandbox that is not writable: nothing, ever."""
+        ...
+
+    def fork(
+        self, *, writable: bool = True, limits: SandboxLimits | None = None
+    ) -> AbstractAsyncContextManager[Sandbox]:
+        """A new sandbox on top of this one's present state; neither sees the other from here on,
+        and it may outlive this one. Raises `errors.SandboxBusy` while a command runs."""
+        ...
+
+    async def close(self) -> None:
+        """Kill all that runs, remove all that was written. Twice is once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """One capability of this machine: ``holds``, and how, or why not."""
+
+    name: str
+    holds: bool
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What sandboxes enforce here. ``backend``: overlay, copy, unsafe-local, or none."""
+
+    backend: str
+    enforced: tuple[Enforced, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Sandboxes(Protocol):
+    """Makes sandboxes."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def open(
+        self,
+        base: Path,
+        *,
+        writable: bool = True,
+        limits: SandboxLimits | None = None,
+        env: Mapping[str, str] | None = None,
+        readable: Sequence[Path] = (),
+        place: str | None = None,
+    ) -> AbstractAsyncContextManager[Sandbox]:
+        """A sandbox whose workspace starts as the folder ``base``, which is never written to and
+        must not change meanwhile.
+
+        ``env``: variables of its commands, beside a minimal set of its own. ``readable``: paths of
+        this machine that commands may read, too. ``place``: where commands find the workspace;
+        None: at its own path, so that programs that know their path still work.
+        """
         ...
 
 

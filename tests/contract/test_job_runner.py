@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.adapters.jobs import environment, landlock
+from manyhands.adapters.jobs import landlock
 from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.isolation import processes
 from manyhands.ports import JobExit
 from manyhands.testing.jobs import (
     DAEMON,
@@ -116,7 +117,7 @@ async def test_reap_ends_what_a_dead_process_left() -> None:
     """Only under the prefix, and nothing that a living process runs."""
     dead = await asyncio.create_subprocess_exec("true")
     await dead.wait()
-    gone, alive = f"{dead.pid}.1.0.1", f"{environment.owner()}.0.1"
+    gone, alive = f"{dead.pid}.1.0.1", f"{processes.owner()}.0.1"
     left = await sleeper(gone, "run7/a")
     kept = [await sleeper(gone, "run8/a"), await sleeper(alive, "run7/a")]
     try:

@@ -12,6 +12,7 @@ import pytest
 
 from manyhands.adapters.jobs import environment
 from manyhands.errors import JobError
+from manyhands.isolation import processes
 from manyhands.ports import JobSpec
 
 
@@ -71,16 +72,16 @@ def test_marks_differ_and_name_their_owner() -> None:
     first, second = environment.mark("key"), environment.mark("key")
     assert first != second
     assert first.split(".")[2] == second.split(".")[2] != environment.mark("other").split(".")[2]
-    assert environment.owner_lives(first)
+    assert processes.owner_lives(first)
 
 
 @pytest.mark.parametrize("text", ["", "x", "1", "1.x.y", "-1.2.3", "manyhands-job-abc"])
 def test_a_strange_mark_has_no_living_owner(text: str) -> None:
-    assert not environment.owner_lives(text)
+    assert not processes.owner_lives(text)
 
 
 def test_a_dead_owner_and_a_reused_pid_do_not_live() -> None:
     with subprocess.Popen(["true"]) as process:
         pass
-    assert not environment.owner_lives(f"{process.pid}.1.0.1")
-    assert not environment.owner_lives(f"{os.getpid()}.1.0.1")
+    assert not processes.owner_lives(f"{process.pid}.1.0.1")
+    assert not processes.owner_lives(f"{os.getpid()}.1.0.1")

@@ -73,8 +73,9 @@ def counts_by_namespace() -> bool:
 class TreeMeter:
     """Memory, processor time and number of processes below ``root``, the job's supervisor."""
 
-    def __init__(self, root: int, limits: JobLimits) -> None:
+    def __init__(self, root: int, limits: JobLimits, processes: int = PROCESSES) -> None:
         self.root = root
+        self.processes = processes
         self.limit = limits.memory_mb * MB
         self.peak = 0
         self.cpu = 0.0
@@ -89,16 +90,20 @@ class TreeMeter:
         young = self._samples < 4
         return CLOSE_SECONDS if self._close or young else SAMPLE_SECONDS
 
+    def seen_now(self) -> list[int]:
+        """The processes that there are at this moment."""
+        return [pid for pid in processes.descendants(self.root) if not processes.ended(pid)]
+
     def sample(self) -> Cause | None:
         pids = processes.descendants(self.root)
         self._samples += 1
         self._remember(pids)
-        if len(pids) > PROCESSES:
+        if len(pids) > self.processes:
             return Cause(
-                JobExit.FAILED, f"ended at {len(pids)} processes, the limit is {PROCESSES}"
+                JobExit.FAILED, f"ended at {len(pids)} processes, the limit is {self.processes}"
             )
         memory = self._measure(pids)
-        self._close = memory > 0.6 * self.limit or len(pids) > PROCESSES // 8
+        self._close = memory > 0.6 * self.limit or len(pids) > self.processes // 8
         if memory > self.limit:
             return Cause(
                 JobExit.OUT_OF_MEMORY,

@@ -100,6 +100,18 @@ def started(pid: int) -> int | None:
         return None
 
 
+def owner() -> str:
+    """Names this process for as long as the machine runs: ``pid.start``."""
+    return f"{os.getpid()}.{started(os.getpid()) or 0}"
+
+
+def owner_lives(text: str) -> bool:
+    """Whether the process that wrote a mark (or a folder's name) that begins so still runs."""
+    pid, _, start = text.partition(".")
+    start = start.partition(".")[0]
+    return pid.isdigit() and start.isdigit() and started(int(pid)) == int(start)
+
+
 def marked(test: Callable[[Mapping[str, str]], bool]) -> list[int]:
     """Processes (not this one) whose environment at their start passes ``test``."""
     me = os.getpid()

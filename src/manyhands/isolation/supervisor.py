@@ -1,11 +1,12 @@
-"""The first process of every job: starts the command, ends what is left of it, reports.
+"""The first process of every job and of every command in a sandbox: starts it, ends what is left.
 
 It runs as a script (``python -I -S supervisor.py FD``) inside the job's isolation, so it imports
 nothing of the package and little of the standard library (start-up is paid by every job). FD is
 one end of a socket pair whose other end only the harness holds. The harness sends one ``Order``
 (8 bytes of length, then marshal: the same interpreter is at both ends), later ``T`` (ask the
 command to end) or ``K`` (kill the tree). Back come lines: ``start``, ``error TEXT``, ``end CODE
-SECONDS CPU_SECONDS MAX_RSS SURVIVORS``.
+SECONDS CPU_SECONDS MAX_RSS SURVIVORS``. An order that keeps what the command leaves behind has its
+``end`` once the command ends; the rest then runs until it ends, or the socket closes.
 
 Invariants: orphans of the job become children of this process (it is pid 1 of the namespace, or a
 subreaper), so it can always find them; and when the socket closes, however the harness died, the
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 LINUX = sys.platform == "linux"
 
-#: path, argv, cwd, env, rlimits (number, value), Landlock (attributes, rules), seccomp program
+#: path (searched on the env's PATH if it has no slash), argv, cwd, env, rlimits (number, value),
+#: Landlock (attributes, rules), seccomp program, whether to keep what the command leaves behind
 Order = tuple[
     str,
     list[str],
@@ -38,7 +40,10 @@ Order = tuple[
     list[tuple[int, int]],
     "tuple[bytes, list[tuple[str, int]]] | None",
     "bytes | None",
+    bool,
 ]
+#: All that this process could have inherited besides: a job gets no descriptor of the harness.
+DESCRIPTORS = 65536
 #: What a job leaves behind may end by itself within this time (a resource tracker does).
 LINGER_SECONDS = 0.2
 KILL_SECONDS = 5.0
@@ -145,7 +150,7 @@ def limit(number: int, value: int) -> None:
 
 def become(order: Order, control: int) -> None:
     """In the child: take on the limits and the isolation, then the command. Never returns."""
-    path, argv, cwd, env, limits, landlock, calls = order
+    path, argv, cwd, env, limits, landlock, calls, _ = order
     try:
         os.setsid()
         on_signals(DEFAULT, SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGQUIT)
@@ -160,7 +165,7 @@ def become(order: Order, control: int) -> None:
                 restrict_paths(*landlock)
             if calls is not None:
                 restrict_calls(calls)
-        os.execve(path, argv, env)
+        os.execvpe(path, argv, env)
     except BaseException as error:
         tell(control, f"error {type(error).__name__}: {error}")
     finally:
@@ -306,6 +311,15 @@ def watch(tree: Tree, control: int) -> bool:
     return False
 
 
+def stay(tree: Tree, control: int) -> None:
+    """What the command left behind may go on, until it ends or the harness lets go of it."""
+    while tree.alive():
+        ready, _, _ = select.select([control], [], [], REAP_SECONDS)
+        tree.reap()
+        if ready and os.read(control, 64) in (b"", b"K"):
+            return
+
+
 def end_of(pid: int) -> tuple[list[int], float]:
     """What becomes readable when ``pid`` ends, and how long to wait for it at most."""
     if sys.platform == "linux":
@@ -334,6 +348,8 @@ def tell(control: int, line: str) -> None:
 
 def main(control: int) -> None:
     os.set_inheritable(control, False)
+    os.closerange(3, control)
+    os.closerange(control + 1, DESCRIPTORS)
     size = int.from_bytes(read_exactly(control, 8), "little")
     order: Order = marshal.loads(read_exactly(control, size))
     on_signals(IGNORE, SIGTERM, SIGINT, SIGHUP)
@@ -348,6 +364,11 @@ def main(control: int) -> None:
         tell(control, "start")
         killed = watch(tree, control)
         seconds = time.monotonic() - began
+        if order[-1] and not killed:
+            report(tree, control, seconds, len(tree.alive()))
+            stay(tree, control)
+            tree.kill()
+            os._exit(0)
         if not killed:
             tree.linger()
     finally:

@@ -22,21 +22,9 @@ KEY = "MANYHANDS_JOB_KEY"
 _numbers = count(1)
 
 
-def owner() -> str:
-    """Names this process for as long as the machine runs: ``pid.start``."""
-    return f"{os.getpid()}.{processes.started(os.getpid()) or 0}"
-
-
-def owner_lives(text: str) -> bool:
-    """Whether the process that wrote a mark (or a folder's name) that begins so still runs."""
-    pid, _, start = text.partition(".")
-    start = start.partition(".")[0]
-    return pid.isdigit() and start.isdigit() and processes.started(int(pid)) == int(start)
-
-
 def mark(key: str) -> str:
     """One per launch: ``pid.start.hash of key.number``."""
-    return f"{owner()}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.{next(_numbers)}"
+    return f"{processes.owner()}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.{next(_numbers)}"
 
 
 def search_path() -> str:

@@ -7,9 +7,6 @@ does not enforce, stands in ``isolation``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,6 +15,7 @@ from typing import Literal
 
 from manyhands.errors import JobError
 from manyhands.isolation import limits, paths, processes
+from manyhands.isolation.endings import finish, remove
 from manyhands.ports import Isolation, JobExit, JobResult, JobSpec
 
 from . import bubblewrap, environment, landlock
@@ -101,13 +99,13 @@ class LocalJobRunner:
         direct = [sys.executable, "-I", "-S", str(bubblewrap.SUPERVISOR)]
         if isinstance(level, bubblewrap.Bwrap):
             argv, file = bubblewrap.command(level, spec, scratch)
-            return Launch(argv, env, (*common, None, None), token, wrapped=True, file=file)
+            return Launch(argv, env, (*common, None, None, False), token, wrapped=True, file=file)
         if isinstance(level, landlock.Landlock):
             attributes = landlock.attributes(level, network=spec.network)
             allowed = (attributes, landlock.rules(level, spec, scratch))
             calls = None if spec.network else landlock.network_filter()
-            return Launch(direct, env, (*common, allowed, calls), token)
-        return Launch(direct, env, (*common, None, None), token)
+            return Launch(direct, env, (*common, allowed, calls, False), token)
+        return Launch(direct, env, (*common, None, None, False), token)
 
     async def reap(self, key_prefix: str) -> int:
         """See ``ports.JobRunner``. Only what a dead process started counts; the jobs of this one
@@ -127,7 +125,7 @@ class LocalJobRunner:
         def orphaned(env: Mapping[str, str]) -> bool:
             token = env.get(environment.MARK, "")
             ours = bool(token) and env.get(environment.KEY, "").startswith(key_prefix)
-            return ours and token not in self._running and not environment.owner_lives(token)
+            return ours and token not in self._running and not processes.owner_lives(token)
 
         return [pid for pid in processes.marked(orphaned) if not processes.ended(pid)]
 
@@ -155,7 +153,7 @@ def check(spec: JobSpec) -> None:
 
 def make_scratch() -> Path:
     try:
-        return Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{environment.owner()}."))
+        return Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{processes.owner()}."))
     except OSError as error:
         raise JobError(
             f"no scratch folder can be made in {tempfile.gettempdir()}: {error.strerror}",
@@ -163,31 +161,8 @@ def make_scratch() -> Path:
         ) from error
 
 
-async def finish(task: asyncio.Task[object]) -> None:
-    """Wait for the end of ``task``, however often this one is cancelled meanwhile."""
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-def remove(folder: Path) -> None:
-    """Even if a job made folders in it unreadable."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for parent, names, _ in os.walk(folder):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    os.chmod(os.path.join(parent, name), 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def remove_old() -> None:
     """Scratch folders of processes that are gone."""
     for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        if not environment.owner_lives(folder.name.removeprefix(SCRATCH_PREFIX)):
+        if not processes.owner_lives(folder.name.removeprefix(SCRATCH_PREFIX)):
             remove(folder)

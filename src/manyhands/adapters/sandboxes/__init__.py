@@ -1,0 +1,1 @@
+"""Workspaces with commands and files, isolated from the machine and from each other."""

@@ -1,0 +1,35 @@
+"""Ends that must happen however they are disturbed: waiting for a task, removing a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+async def finish(task: asyncio.Task[object]) -> None:
+    """Wait for the end of ``task``, however often this one is cancelled meanwhile."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def remove(folder: Path) -> None:
+    """Even if a job made folders in it unreadable."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for parent, names, _ in os.walk(folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    os.chmod(os.path.join(parent, name), 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():  # deeper than Python's recursion
+        subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)
