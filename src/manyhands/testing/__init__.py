@@ -3,6 +3,7 @@
 from manyhands.testing.chat_server import ChatServer
 from manyhands.testing.check_library import LIBRARY_CHECKS, check_library
 from manyhands.testing.check_models import MODEL_CHECKS, check_model
+from manyhands.testing.check_sandboxes import SANDBOX_CHECKS, check_sandboxes
 from manyhands.testing.check_tool_servers import TOOL_SERVER_CHECKS, check_tool_server
 from manyhands.testing.clock import ManualClock
 from manyhands.testing.crash import CrashPoint, Ending, Victims, crash_points, kill_at
@@ -24,6 +25,7 @@ __all__ = [
     "LIBRARY_CHECKS",
     "MODEL_CHECKS",
     "PERSONAS",
+    "SANDBOX_CHECKS",
     "TOOL_SERVER_CHECKS",
     "ChatServer",
     "Conversation",
@@ -45,6 +47,7 @@ __all__ = [
     "calls",
     "check_library",
     "check_model",
+    "check_sandboxes",
     "check_tool_server",
     "crash_points",
     "kill_at",

@@ -41,6 +41,7 @@ def touched(layer: int, into: Touched, depth: int = 0) -> None:
     for name, is_folder in names:
         child = into.below.setdefault(name, Touched())
         if not is_folder:
+            child.whole = True  # a folder of a later layer may be there again, with other files
             continue
         fd = _open(name, layer)
         if fd is not None:
