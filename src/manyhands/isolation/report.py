@@ -23,6 +23,7 @@ class Report:
     cpu: float = 0.0
     largest: int = 0
     survivors: int = 0
+    crowd: int = 0
 
     def take(self, line: str) -> None:
         word, _, rest = line.partition(" ")
@@ -30,6 +31,8 @@ class Report:
             self.started = True
         elif word == "error":
             self.error = rest
+        elif word == "crowd":
+            self.crowd = int(rest)
         elif word == "end":
             code, seconds, cpu, largest, survivors = rest.split()
             self.code = None if code == "?" else int(code)

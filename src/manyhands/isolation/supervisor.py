@@ -4,9 +4,10 @@ It runs as a script (``python -I -S supervisor.py FD``) inside the job's isolati
 nothing of the package and little of the standard library (start-up is paid by every job). FD is
 one end of a socket pair whose other end only the harness holds. The harness sends one ``Order``
 (8 bytes of length, then marshal: the same interpreter is at both ends), later ``T`` (ask the
-command to end) or ``K`` (kill the tree). Back come lines: ``start``, ``error TEXT``, ``end CODE
-SECONDS CPU_SECONDS MAX_RSS SURVIVORS``. An order that keeps what the command leaves behind has its
-``end`` once the command ends; the rest then runs until it ends, or the socket closes.
+command to end) or ``K`` (kill the tree). Back come lines: ``start``, ``error TEXT``, ``crowd
+NUMBER`` (too many processes: they are killed), ``end CODE SECONDS CPU_SECONDS MAX_RSS SURVIVORS``.
+An order that keeps what the command leaves behind has its ``end`` once the command ends; the rest
+then runs until it ends, or the socket closes.
 
 Invariants: orphans of the job become children of this process (it is pid 1 of the namespace, or a
 subreaper), so it can always find them; and when the socket closes, however the harness died, the
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 LINUX = sys.platform == "linux"
 
 #: path (searched on the env's PATH if it has no slash), argv, cwd, env, rlimits (number, value),
-#: Landlock (attributes, rules), seccomp program, whether to keep what the command leaves behind
+#: Landlock (attributes, rules), seccomp program, whether to keep what the command leaves behind,
+#: the most processes that there may be at once (0: not counted here), the command's niceness
 Order = tuple[
     str,
     list[str],
@@ -41,6 +43,8 @@ Order = tuple[
     "tuple[bytes, list[tuple[str, int]]] | None",
     "bytes | None",
     bool,
+    int,
+    int,
 ]
 #: All that this process could have inherited besides: a job gets no descriptor of the harness.
 DESCRIPTORS = 65536
@@ -49,6 +53,8 @@ LINGER_SECONDS = 0.2
 KILL_SECONDS = 5.0
 #: How often orphans that have ended are collected while the command runs.
 REAP_SECONDS = 0.25
+#: Between counts of the processes, where they are limited: a fork bomb doubles in milliseconds.
+COUNT_SECONDS = 0.03
 #: Where the system has no descriptor for the end of a process.
 POLL_SECONDS = 0.02
 
@@ -150,11 +156,13 @@ def limit(number: int, value: int) -> None:
 
 def become(order: Order, control: int) -> None:
     """In the child: take on the limits and the isolation, then the command. Never returns."""
-    path, argv, cwd, env, limits, landlock, calls, _ = order
+    path, argv, cwd, env, limits, landlock, calls, _, _, nice = order
     try:
         os.setsid()
         on_signals(DEFAULT, SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGQUIT)
         os.chdir(cwd)
+        if os.getpriority(os.PRIO_PROCESS, 0) < nice:  # this process may stand above its command
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
         for number, value in limits:
             limit(number, value)
         if LINUX:
@@ -293,12 +301,30 @@ def ended(pid: int) -> bool:
     return stat(pid)[:1] in ([], [b"Z"], [b"X"])
 
 
-def watch(tree: Tree, control: int) -> bool:
-    """Wait for the command's end or an order to kill (True)."""
+def crowded(tree: Tree, control: int, most: int) -> bool:
+    """More processes than there may be. Zombies count: they take up numbers, too."""
+    if not most:
+        return False
+    if os.getpid() == 1:
+        number = sum(name.isdigit() for name in os.listdir("/proc")) - 1
+    else:
+        number = len(tree.alive())
+    if number > most:
+        tree.kill()
+        tell(control, f"crowd {number}")
+        return True
+    return False
+
+
+def watch(tree: Tree, control: int, most: int) -> bool:
+    """Wait for the command's end, an order to kill, or too many processes (True)."""
     end, pause = end_of(tree.main)
+    pause = min(pause, COUNT_SECONDS) if most else pause
     while tree.status is None:
         ready, _, _ = select.select([control, *end], [], [], pause)
         tree.reap()
+        if crowded(tree, control, most):
+            return True
         if control in ready:
             orders = os.read(control, 64)
             if not orders:
@@ -311,10 +337,10 @@ def watch(tree: Tree, control: int) -> bool:
     return False
 
 
-def stay(tree: Tree, control: int) -> None:
+def stay(tree: Tree, control: int, most: int) -> None:
     """What the command left behind may go on, until it ends or the harness lets go of it."""
-    while tree.alive():
-        ready, _, _ = select.select([control], [], [], REAP_SECONDS)
+    while tree.alive() and not crowded(tree, control, most):
+        ready, _, _ = select.select([control], [], [], COUNT_SECONDS if most else REAP_SECONDS)
         tree.reap()
         if ready and os.read(control, 64) in (b"", b"K"):
             return
@@ -355,6 +381,7 @@ def main(control: int) -> None:
     on_signals(IGNORE, SIGTERM, SIGINT, SIGHUP)
     if LINUX:
         prefer(PR_SET_CHILD_SUBREAPER, 1)
+    keep, most = order[7], order[8]
     began = time.monotonic()
     tree = Tree(start(order, control))
     if LINUX:
@@ -362,11 +389,11 @@ def main(control: int) -> None:
         prefer(PR_SET_DUMPABLE, 0)
     try:
         tell(control, "start")
-        killed = watch(tree, control)
+        killed = watch(tree, control, most)
         seconds = time.monotonic() - began
-        if order[-1] and not killed:
+        if keep and not killed:
             report(tree, control, seconds, len(tree.alive()))
-            stay(tree, control)
+            stay(tree, control, most)
             tree.kill()
             os._exit(0)
         if not killed:

@@ -99,13 +99,15 @@ class LocalJobRunner:
         direct = [sys.executable, "-I", "-S", str(bubblewrap.SUPERVISOR)]
         if isinstance(level, bubblewrap.Bwrap):
             argv, file = bubblewrap.command(level, spec, scratch)
-            return Launch(argv, env, (*common, None, None, False), token, wrapped=True, file=file)
+            return Launch(
+                argv, env, (*common, None, None, False, 0, 0), token, wrapped=True, file=file
+            )
         if isinstance(level, landlock.Landlock):
             attributes = landlock.attributes(level, network=spec.network)
             allowed = (attributes, landlock.rules(level, spec, scratch))
             calls = None if spec.network else landlock.network_filter()
-            return Launch(direct, env, (*common, allowed, calls, False), token)
-        return Launch(direct, env, (*common, None, None, False), token)
+            return Launch(direct, env, (*common, allowed, calls, False, 0, 0), token)
+        return Launch(direct, env, (*common, None, None, False, 0, 0), token)
 
     async def reap(self, key_prefix: str) -> int:
         """See ``ports.JobRunner``. Only what a dead process started counts; the jobs of this one

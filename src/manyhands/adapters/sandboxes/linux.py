@@ -22,6 +22,7 @@ from typing import Literal
 from manyhands.errors import SandboxError
 from manyhands.isolation import cgroups
 from manyhands.isolation.endings import finish
+from manyhands.isolation.supervisor import Order
 from manyhands.ports import Capabilities, SandboxLimits
 
 from . import calls, tree
@@ -90,7 +91,7 @@ def order(
     scratch: str,
     limits: SandboxLimits,
     program: bytes | None,
-) -> tuple[str, list[str], str, dict[str, str], list[tuple[int, int]], None, bytes | None, bool]:
+) -> Order:
     """For the supervisor."""
     variables = tree.environment(home, scratch, {**env, **command.env})
     rlimits = tree.rlimits(limits, own_namespace=program is not None)
@@ -103,6 +104,8 @@ def order(
         None,
         program,
         command.background,
+        limits.processes,
+        os.getpriority(os.PRIO_PROCESS, 0),
     )
 
 

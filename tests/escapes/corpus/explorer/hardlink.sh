@@ -1,0 +1,2 @@
+ln a.txt link
+echo x > link

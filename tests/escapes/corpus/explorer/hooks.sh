@@ -1,0 +1,2 @@
+mkdir -p .git/hooks
+echo 'touch $OUT/x' > .git/hooks/pre-commit

@@ -1,0 +1,2 @@
+mv a.txt z.txt
+mv deep deeper

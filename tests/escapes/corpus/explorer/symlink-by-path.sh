@@ -1,0 +1,2 @@
+ln -s "$PWD/a.txt" link
+echo x > link

@@ -1,0 +1,1 @@
+echo x | tee a.txt deep/b.txt

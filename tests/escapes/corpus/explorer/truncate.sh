@@ -1,0 +1,2 @@
+truncate -s 0 a.txt
+truncate -s 1M deep/b.txt

@@ -1,0 +1,1 @@
+os.setxattr('a.txt', 'user.overlay.opaque', b'y')

@@ -1,0 +1,1 @@
+socket.setdefaulttimeout(3); print('ESCAPED', socket.getaddrinfo('example.org', 80))

@@ -1,0 +1,1 @@
+s = socket.socket(40, socket.SOCK_STREAM); print('ESCAPED')

@@ -1,0 +1,2 @@
+mkdir m
+mount --bind "$OUT" m && echo x > m/new && echo ESCAPED

@@ -1,0 +1,2 @@
+os.mkdir('r'); os.setxattr('r', 'user.overlay.redirect', OUT.encode())
+print(os.listdir('r'))

@@ -1,0 +1,3 @@
+mkdir -p .git/hooks
+printf "#!/bin/sh\ntouch $OUT/hooked\n" > .git/hooks/post-commit
+chmod +x .git/hooks/*

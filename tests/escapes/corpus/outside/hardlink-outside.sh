@@ -1,0 +1,1 @@
+ln "$OUT/outside.txt" l && echo x > l

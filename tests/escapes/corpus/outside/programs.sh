@@ -1,0 +1,2 @@
+echo x > /usr/bin/x && echo ESCAPED
+rm -f /usr/bin/env && echo ESCAPED

@@ -1,0 +1,2 @@
+mount -o remount,rw / && echo ESCAPED
+mount -o remount,rw /usr && echo ESCAPED

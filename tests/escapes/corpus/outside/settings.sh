@@ -1,0 +1,2 @@
+echo x >> /etc/passwd && echo ESCAPED
+rm -f /etc/passwd && echo ESCAPED

@@ -1,0 +1,2 @@
+with open('/proc/1/mem', 'r+b') as f:
+    print('ESCAPED')

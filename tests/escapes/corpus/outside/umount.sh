@@ -1,0 +1,3 @@
+umount -l /usr && echo ESCAPED
+umount /proc && echo ESCAPED
+umount -l /tmp && echo ESCAPED

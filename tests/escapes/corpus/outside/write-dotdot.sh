@@ -1,0 +1,3 @@
+echo x > ../outside.txt
+echo x > ../../x
+rm -rf ../journal.db

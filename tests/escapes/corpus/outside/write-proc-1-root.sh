@@ -1,0 +1,1 @@
+echo x > "/proc/1/root$OUT/outside.txt"

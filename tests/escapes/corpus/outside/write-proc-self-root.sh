@@ -1,0 +1,1 @@
+echo x > "/proc/self/root$OUT/outside.txt"

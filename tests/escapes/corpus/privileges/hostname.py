@@ -1,0 +1,1 @@
+socket.sethostname('escaped'); print('changed, inside alone')

@@ -1,0 +1,1 @@
+trap '' TERM INT HUP; while :; do :; done

@@ -1,0 +1,2 @@
+for n in range(3000):
+    os.mkdir('d'); os.chdir('d')

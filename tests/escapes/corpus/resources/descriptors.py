@@ -1,0 +1,3 @@
+fds = []
+while len(fds) < 100000: fds.append(os.open('/dev/null', 0))
+print('ESCAPED')

@@ -1,0 +1,2 @@
+cat /dev/zero > big
+cat /dev/zero > deep/big

@@ -1,0 +1,2 @@
+for n in range(200000): open(f'f{n}', 'w').close()
+print('ESCAPED')

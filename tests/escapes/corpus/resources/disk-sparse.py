@@ -1,0 +1,1 @@
+f = open('sparse', 'wb'); f.truncate(2**44); print('ESCAPED')

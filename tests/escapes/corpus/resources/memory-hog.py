@@ -1,0 +1,2 @@
+x = []
+while True: x.append(bytearray(b'1') * 2**20)

@@ -1,0 +1,1 @@
+cat /proc/$VICTIM/environ /proc/$HARNESS/environ

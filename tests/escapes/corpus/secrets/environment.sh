@@ -1,0 +1,2 @@
+env
+cat /proc/self/environ

@@ -1,0 +1,1 @@
+ls -d /root/.ssh /root/.bashrc /home/*/.bashrc 2>/dev/null && echo ESCAPED

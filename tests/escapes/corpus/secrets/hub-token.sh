@@ -1,0 +1,1 @@
+cat "$OUT/home/.cache/huggingface/token" ~/.cache/huggingface/token

@@ -1,0 +1,2 @@
+cat "$OUT/journal.db"
+ls "$OUT"

@@ -1,0 +1,2 @@
+ls -d /proc/$VICTIM /proc/$HARNESS && echo ESCAPED
+ps -e

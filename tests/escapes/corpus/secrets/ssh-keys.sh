@@ -1,0 +1,1 @@
+cat "$OUT"/home/.ssh/* ~/.ssh/* /root/.ssh/* /home/*/.ssh/*

@@ -1,0 +1,2 @@
+kill -TERM -1
+kill -KILL -1
