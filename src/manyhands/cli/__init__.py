@@ -7,7 +7,7 @@ import sys
 import typer
 
 from manyhands import __version__
-from manyhands.cli import answer, lab, models, parse, runs
+from manyhands.cli import answer, doctor, lab, models, parse, runs
 from manyhands.cli.printing import complain
 from manyhands.errors import ManyhandsError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 runs.add_commands(app)
 app.command("models")(models.models)
+app.command("doctor")(doctor.doctor)
 app.command("parse")(parse.parse_text)
 app.command("answer")(answer.answer)
 app.add_typer(answer.memory, name="memory")
