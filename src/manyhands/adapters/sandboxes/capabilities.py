@@ -15,6 +15,7 @@ from manyhands.ports import Capabilities, Enforced
 from . import calls
 
 SAMPLED = "of the whole tree, sampled every 0.02 to 0.1 s: what is faster is stopped by RLIMIT_DATA"
+COUNTED = "counted every 0.03 s by the first process of each command"
 NOTHING = "commands run as you"
 
 
@@ -61,10 +62,10 @@ def _processes(backend: str) -> Enforced:
         if cgroups.available():
             return Enforced("processes", True, "of each command, by the kernel (cgroup)")
         if os.geteuid() != 0 and counts_by_namespace():
-            how = "4,096 tasks by the kernel; the limit itself is sampled every 0.02 to 0.1 s"
+            how = f"four times the limit by the kernel; the limit itself is {COUNTED}"
             return Enforced("processes", True, how)
-    why = "for root the kernel does not limit them" if os.geteuid() == 0 else "not by namespace"
-    return Enforced("processes", False, f"sampled every 0.02 to 0.1 s ({why})")
+    why = "the kernel exempts root" if os.geteuid() == 0 else "the kernel counts all of a user's"
+    return Enforced("processes", False, f"{COUNTED} ({why})")
 
 
 def _disk(backend: str) -> Enforced:
