@@ -33,7 +33,7 @@ LINUX = sys.platform == "linux"
 
 #: path (searched on the env's PATH if it has no slash), argv, cwd, env, rlimits (number, value),
 #: Landlock (attributes, rules), seccomp program, whether to keep what the command leaves behind,
-#: the most processes that there may be at once (0: not counted here), the command's niceness
+#: the most processes that there may be at once (0: not counted here)
 Order = tuple[
     str,
     list[str],
@@ -43,7 +43,6 @@ Order = tuple[
     "tuple[bytes, list[tuple[str, int]]] | None",
     "bytes | None",
     bool,
-    int,
     int,
 ]
 #: All that this process could have inherited besides: a job gets no descriptor of the harness.
@@ -156,13 +155,11 @@ def limit(number: int, value: int) -> None:
 
 def become(order: Order, control: int) -> None:
     """In the child: take on the limits and the isolation, then the command. Never returns."""
-    path, argv, cwd, env, limits, landlock, calls, _, _, nice = order
+    path, argv, cwd, env, limits, landlock, calls, _, _ = order
     try:
         os.setsid()
         on_signals(DEFAULT, SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGQUIT)
         os.chdir(cwd)
-        if os.getpriority(os.PRIO_PROCESS, 0) < nice:  # this process may stand above its command
-            os.setpriority(os.PRIO_PROCESS, 0, nice)
         for number, value in limits:
             limit(number, value)
         if LINUX:
@@ -373,8 +370,10 @@ def tell(control: int, line: str) -> None:
 
 
 def main(control: int) -> None:
-    os.set_inheritable(control, False)
     os.closerange(3, control)
+    os.closerange(control + 1, DESCRIPTORS)
+    # A low number, for ``select``: the harness may hold thousands. It is not inherited.
+    control = os.dup(control)
     os.closerange(control + 1, DESCRIPTORS)
     size = int.from_bytes(read_exactly(control, 8), "little")
     order: Order = marshal.loads(read_exactly(control, size))

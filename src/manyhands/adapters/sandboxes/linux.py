@@ -105,7 +105,6 @@ def order(
         program,
         command.background,
         limits.processes,
-        os.getpriority(os.PRIO_PROCESS, 0),
     )
 
 

@@ -31,8 +31,6 @@ from .output import HeadTail, Pipe
 GRACE_SECONDS = 0.5
 LAUNCH_SECONDS = 30.0
 KILL_SECONDS = 8.0
-#: How much nicer a command is than its supervisor, where that may be arranged.
-ABOVE = 15
 #: For output that is still in the pipe once all is over.
 DRAIN_SECONDS = 1.0
 KILLED = {
@@ -168,9 +166,6 @@ class Running:
         finally:
             theirs.close()
             os.close(write_end)
-        with contextlib.suppress(OSError):  # root may: a bomb must not starve who ends it
-            above = os.getpriority(os.PRIO_PROCESS, 0) - ABOVE
-            os.setpriority(os.PRIO_PROCESS, process.pid, above)
         if self.launch.admit is not None:
             self.launch.admit(process.pid)
         order = marshal.dumps(self.launch.order)
