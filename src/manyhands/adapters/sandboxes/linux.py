@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from manyhands.errors import SandboxError
 from manyhands.isolation import cgroups
@@ -35,6 +36,8 @@ from .tree import Bwrap, Tree
 from .workspaces import Workspace, open_copy, open_layers
 
 Backend = Literal["overlay", "copy"]
+#: Commands that are launched at once; many more may run.
+LAUNCHES = 2 * (os.cpu_count() or 1)
 #: Entries of a base that are looked at for whose they are.
 LOOKED_AT = 2000
 
@@ -45,6 +48,7 @@ class LinuxLauncher:
     at: str
     readable: tuple[Path, ...]
     env: Mapping[str, str]
+    gate: asyncio.Semaphore
 
     def place(self, workspace: Workspace) -> str:
         return self.at
@@ -77,6 +81,7 @@ class LinuxLauncher:
                     wrapped=True,
                     handed=(file.fileno(),),
                     admit=group.admit if group else None,
+                    gate=self.gate,
                 )
         finally:
             os.close(users)
@@ -129,6 +134,8 @@ class LinuxSandboxes:
         self._bwrap = bwrap
         self._backend: Backend = "copy" if backend == "copy" or why_not else "overlay"
         self._why_not = why_not
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
+        self._gates = WeakKeyDictionary()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -152,13 +159,18 @@ class LinuxSandboxes:
         at = place or str(real)
         if not at.startswith("/") or ".." in Path(at).parts or at == "/":
             raise SandboxError(f"place {at!r} is no absolute path", next="give one, as /workspace")
-        launcher = LinuxLauncher(self._bwrap, at, tuple(readable), dict(env or {}))
+        launcher = LinuxLauncher(self._bwrap, at, tuple(readable), dict(env or {}), self._gate())
         workspace = await in_thread(functools.partial(self._make, real, limits, writable))
         sandbox = WorkspaceSandbox(workspace, launcher, limits, writable=writable)
         try:
             yield sandbox
         finally:
             await sandbox.close()
+
+    def _gate(self) -> asyncio.Semaphore:
+        """One for each event loop in which this is used."""
+        loop = asyncio.get_running_loop()
+        return self._gates.setdefault(loop, asyncio.Semaphore(LAUNCHES))
 
     def _make(self, base: Path, limits: SandboxLimits, writable: bool) -> Workspace:
         """Files of somebody else cannot be changed through layers: then it is a copy."""

@@ -55,6 +55,9 @@ class Launch:
     handed: tuple[int, ...] = ()
     #: Told of the supervisor's pid before the command starts.
     admit: Callable[[int], None] | None = None
+    #: Passed one by one until the command has started: a hundred launches at once would each
+    #: take as long as all.
+    gate: asyncio.Semaphore | None = None
 
 
 @dataclass(slots=True)
@@ -81,7 +84,6 @@ class Running:
     cause: Cause | None = None
     cancelled: bool = False
     rest: asyncio.Task[None] | None = None
-    _lines: Lines | None = None
     _meter: TreeMeter | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _told: str = ""
@@ -120,7 +122,14 @@ class Running:
 
     async def drive(self) -> ExecResult:
         """Run to the end of the command. Raises SandboxError, or what ``on_output`` raised."""
-        lines = self._lines = await self._open()
+        async with self.launch.gate or contextlib.nullcontext():
+            lines = await self._open()
+            try:
+                while not (lines.control.report.started or lines.control.closed):
+                    await self._turn(lines, until_end=True)
+            except BaseException:
+                self._close(lines)
+                raise
         kept = False
         try:
             await self._watch(lines)
