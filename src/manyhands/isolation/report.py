@@ -15,6 +15,7 @@ from dataclasses import dataclass
 class Report:
     """What the supervisor said."""
 
+    ready: bool = False
     started: bool = False
     error: str = ""
     ended: bool = False
@@ -27,7 +28,9 @@ class Report:
 
     def take(self, line: str) -> None:
         word, _, rest = line.partition(" ")
-        if word == "start":
+        if word == "ready":
+            self.ready = True
+        elif word == "start":
             self.started = True
         elif word == "error":
             self.error = rest

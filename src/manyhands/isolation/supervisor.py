@@ -4,8 +4,9 @@ It runs as a script (``python -I -S supervisor.py FD``) inside the job's isolati
 nothing of the package and little of the standard library (start-up is paid by every job). FD is
 one end of a socket pair whose other end only the harness holds. The harness sends one ``Order``
 (8 bytes of length, then marshal: the same interpreter is at both ends), later ``T`` (ask the
-command to end) or ``K`` (kill the tree). Back come lines: ``start``, ``error TEXT``, ``crowd
-NUMBER`` (too many processes: they are killed), ``end CODE SECONDS CPU_SECONDS MAX_RSS SURVIVORS``.
+command to end) or ``K`` (kill the tree). Back come lines: ``ready`` (for the order), ``start``,
+``error TEXT``, ``crowd NUMBER`` (too many processes: they are killed), ``end CODE SECONDS
+CPU_SECONDS MAX_RSS SURVIVORS``.
 An order that keeps what the command leaves behind has its ``end`` once the command ends; the rest
 then runs until it ends, or the socket closes.
 
@@ -33,7 +34,7 @@ LINUX = sys.platform == "linux"
 
 #: path (searched on the env's PATH if it has no slash), argv, cwd, env, rlimits (number, value),
 #: Landlock (attributes, rules), seccomp program, whether to keep what the command leaves behind,
-#: the most processes that there may be at once (0: not counted here)
+#: the most processes that there may be at once (0: not counted here), the command's niceness
 Order = tuple[
     str,
     list[str],
@@ -44,6 +45,7 @@ Order = tuple[
     "bytes | None",
     bool,
     int,
+    int,
 ]
 #: All that this process could have inherited besides: a job gets no descriptor of the harness.
 DESCRIPTORS = 65536
@@ -53,7 +55,8 @@ KILL_SECONDS = 5.0
 #: How often orphans that have ended are collected while the command runs.
 REAP_SECONDS = 0.25
 #: Between counts of the processes, where they are limited: a fork bomb doubles in milliseconds.
-COUNT_SECONDS = 0.03
+#: The longest while their number stands still and is small.
+COUNT_SECONDS, COUNT_LONGEST = 0.03, 0.1
 #: Where the system has no descriptor for the end of a process.
 POLL_SECONDS = 0.02
 
@@ -155,11 +158,13 @@ def limit(number: int, value: int) -> None:
 
 def become(order: Order, control: int) -> None:
     """In the child: take on the limits and the isolation, then the command. Never returns."""
-    path, argv, cwd, env, limits, landlock, calls, _, _ = order
+    path, argv, cwd, env, limits, landlock, calls, _, _, nice = order
     try:
         os.setsid()
         on_signals(DEFAULT, SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGQUIT)
         os.chdir(cwd)
+        if os.getpriority(os.PRIO_PROCESS, 0) < nice:  # this process may come before its command
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
         for number, value in limits:
             limit(number, value)
         if LINUX:
@@ -190,11 +195,14 @@ def start(order: Order, control: int) -> int:
 
 
 class Tree:
-    """All processes of the job, seen from this one."""
+    """All processes of the job, seen from this one. ``most``: that there may be; 0: any number."""
 
-    def __init__(self, main: int) -> None:
+    def __init__(self, main: int, most: int = 0) -> None:
         self.main = main
         self.status: int | None = None
+        self.most = most
+        self.pause = COUNT_SECONDS if most else REAP_SECONDS
+        self._last = 0
 
     def reap(self) -> None:
         """Collect what ended; remember how the command itself did."""
@@ -237,6 +245,19 @@ class Tree:
             time.sleep(0.001)
         self.reap()
         return len(seen)
+
+    def crowd(self) -> int:
+        """How many there are, if that is too many. Zombies count: they take up numbers, too."""
+        if not self.most:
+            return 0
+        if os.getpid() == 1:
+            number = sum(name.isdigit() for name in os.listdir("/proc")) - 1
+        else:
+            number = len(self.alive())
+        quiet = number <= self._last and number < self.most // 4
+        self._last = number
+        self.pause = min(2 * self.pause, COUNT_LONGEST) if quiet else COUNT_SECONDS
+        return number if number > self.most else 0
 
     def linger(self) -> None:
         deadline = time.monotonic() + LINGER_SECONDS
@@ -298,29 +319,21 @@ def ended(pid: int) -> bool:
     return stat(pid)[:1] in ([], [b"Z"], [b"X"])
 
 
-def crowded(tree: Tree, control: int, most: int) -> bool:
-    """More processes than there may be. Zombies count: they take up numbers, too."""
-    if not most:
-        return False
-    if os.getpid() == 1:
-        number = sum(name.isdigit() for name in os.listdir("/proc")) - 1
-    else:
-        number = len(tree.alive())
-    if number > most:
+def dispersed(tree: Tree, control: int) -> bool:
+    """There were too many, and they were killed."""
+    if crowd := tree.crowd():
         tree.kill()
-        tell(control, f"crowd {number}")
-        return True
-    return False
+        tell(control, f"crowd {crowd}")
+    return bool(crowd)
 
 
-def watch(tree: Tree, control: int, most: int) -> bool:
+def watch(tree: Tree, control: int) -> bool:
     """Wait for the command's end, an order to kill, or too many processes (True)."""
     end, pause = end_of(tree.main)
-    pause = min(pause, COUNT_SECONDS) if most else pause
     while tree.status is None:
-        ready, _, _ = select.select([control, *end], [], [], pause)
+        ready, _, _ = select.select([control, *end], [], [], min(pause, tree.pause))
         tree.reap()
-        if crowded(tree, control, most):
+        if dispersed(tree, control):
             return True
         if control in ready:
             orders = os.read(control, 64)
@@ -334,10 +347,10 @@ def watch(tree: Tree, control: int, most: int) -> bool:
     return False
 
 
-def stay(tree: Tree, control: int, most: int) -> None:
+def stay(tree: Tree, control: int) -> None:
     """What the command left behind may go on, until it ends or the harness lets go of it."""
-    while tree.alive() and not crowded(tree, control, most):
-        ready, _, _ = select.select([control], [], [], COUNT_SECONDS if most else REAP_SECONDS)
+    while tree.alive() and not dispersed(tree, control):
+        ready, _, _ = select.select([control], [], [], tree.pause)
         tree.reap()
         if ready and os.read(control, 64) in (b"", b"K"):
             return
@@ -375,24 +388,24 @@ def main(control: int) -> None:
     # A low number, for ``select``: the harness may hold thousands. It is not inherited.
     control = os.dup(control)
     os.closerange(control + 1, DESCRIPTORS)
+    tell(control, "ready")
     size = int.from_bytes(read_exactly(control, 8), "little")
     order: Order = marshal.loads(read_exactly(control, size))
     on_signals(IGNORE, SIGTERM, SIGINT, SIGHUP)
     if LINUX:
         prefer(PR_SET_CHILD_SUBREAPER, 1)
-    keep, most = order[7], order[8]
     began = time.monotonic()
-    tree = Tree(start(order, control))
+    tree = Tree(start(order, control), most=order[8])
     if LINUX:
         # The job has the same user: keep it from reading or steering this process.
         prefer(PR_SET_DUMPABLE, 0)
     try:
         tell(control, "start")
-        killed = watch(tree, control, most)
+        killed = watch(tree, control)
         seconds = time.monotonic() - began
-        if keep and not killed:
+        if order[7] and not killed:
             report(tree, control, seconds, len(tree.alive()))
-            stay(tree, control, most)
+            stay(tree, control)
             tree.kill()
             os._exit(0)
         if not killed:

@@ -100,14 +100,14 @@ class LocalJobRunner:
         if isinstance(level, bubblewrap.Bwrap):
             argv, file = bubblewrap.command(level, spec, scratch)
             return Launch(
-                argv, env, (*common, None, None, False, 0), token, wrapped=True, file=file
+                argv, env, (*common, None, None, False, 0, 0), token, wrapped=True, file=file
             )
         if isinstance(level, landlock.Landlock):
             attributes = landlock.attributes(level, network=spec.network)
             allowed = (attributes, landlock.rules(level, spec, scratch))
             calls = None if spec.network else landlock.network_filter()
-            return Launch(direct, env, (*common, allowed, calls, False, 0), token)
-        return Launch(direct, env, (*common, None, None, False, 0), token)
+            return Launch(direct, env, (*common, allowed, calls, False, 0, 0), token)
+        return Launch(direct, env, (*common, None, None, False, 0, 0), token)
 
     async def reap(self, key_prefix: str) -> int:
         """See ``ports.JobRunner``. Only what a dead process started counts; the jobs of this one

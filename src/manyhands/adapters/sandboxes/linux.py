@@ -29,7 +29,7 @@ from manyhands.ports import Capabilities, SandboxLimits
 from . import calls, tree
 from .capabilities import describe
 from .namespaces import open_namespaces
-from .running import Launch
+from .running import Launch, Together
 from .sandbox import Command, WorkspaceSandbox
 from .stage import NS_GET_USERNS
 from .tree import Bwrap, Tree
@@ -48,7 +48,7 @@ class LinuxLauncher:
     at: str
     readable: tuple[Path, ...]
     env: Mapping[str, str]
-    gate: asyncio.Semaphore
+    together: Together
 
     def place(self, workspace: Workspace) -> str:
         return self.at
@@ -81,7 +81,7 @@ class LinuxLauncher:
                     wrapped=True,
                     handed=(file.fileno(),),
                     admit=group.admit if group else None,
-                    gate=self.gate,
+                    together=self.together,
                 )
         finally:
             os.close(users)
@@ -110,6 +110,7 @@ def order(
         program,
         command.background,
         limits.processes,
+        os.getpriority(os.PRIO_PROCESS, 0),
     )
 
 
@@ -134,8 +135,8 @@ class LinuxSandboxes:
         self._bwrap = bwrap
         self._backend: Backend = "copy" if backend == "copy" or why_not else "overlay"
         self._why_not = why_not
-        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
-        self._gates = WeakKeyDictionary()
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Together]
+        self._loops = WeakKeyDictionary()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -159,7 +160,9 @@ class LinuxSandboxes:
         at = place or str(real)
         if not at.startswith("/") or ".." in Path(at).parts or at == "/":
             raise SandboxError(f"place {at!r} is no absolute path", next="give one, as /workspace")
-        launcher = LinuxLauncher(self._bwrap, at, tuple(readable), dict(env or {}), self._gate())
+        launcher = LinuxLauncher(
+            self._bwrap, at, tuple(readable), dict(env or {}), self._together()
+        )
         workspace = await in_thread(functools.partial(self._make, real, limits, writable))
         sandbox = WorkspaceSandbox(workspace, launcher, limits, writable=writable)
         try:
@@ -167,10 +170,12 @@ class LinuxSandboxes:
         finally:
             await sandbox.close()
 
-    def _gate(self) -> asyncio.Semaphore:
+    def _together(self) -> Together:
         """One for each event loop in which this is used."""
         loop = asyncio.get_running_loop()
-        return self._gates.setdefault(loop, asyncio.Semaphore(LAUNCHES))
+        if loop not in self._loops:
+            self._loops[loop] = Together(asyncio.Semaphore(LAUNCHES))
+        return self._loops[loop]
 
     def _make(self, base: Path, limits: SandboxLimits, writable: bool) -> Workspace:
         """Files of somebody else cannot be changed through layers: then it is a copy."""

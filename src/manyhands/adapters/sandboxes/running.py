@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ from .output import HeadTail, Pipe
 GRACE_SECONDS = 0.5
 LAUNCH_SECONDS = 30.0
 KILL_SECONDS = 8.0
+#: Of one core, for the memory of all commands; and the longest between two looks at one.
+SHARE, SLOWEST = 0.2, 1.0
 #: For output that is still in the pipe once all is over.
 DRAIN_SECONDS = 1.0
 KILLED = {
@@ -40,6 +43,15 @@ KILLED = {
     JobExit.DISK_LIMIT: Killed.DISK,
     JobExit.FAILED: Killed.PROCESSES,
 }
+
+
+@dataclass(slots=True)
+class Together:
+    """What all commands of one maker share. ``gate``: passed a few at a time until the command
+    has started, for a hundred launches at once would each take as long as all."""
+
+    gate: asyncio.Semaphore
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +67,7 @@ class Launch:
     handed: tuple[int, ...] = ()
     #: Told of the supervisor's pid before the command starts.
     admit: Callable[[int], None] | None = None
-    #: Passed one by one until the command has started: a hundred launches at once would each
-    #: take as long as all.
-    gate: asyncio.Semaphore | None = None
+    together: Together = field(default_factory=lambda: Together(asyncio.Semaphore()))
 
 
 @dataclass(slots=True)
@@ -87,6 +97,8 @@ class Running:
     _meter: TreeMeter | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _told: str = ""
+    _cost: float = 0.0
+    _ordered: bool = False
     _deadline: float = 0.0
     _left_over: set[int] = field(default_factory=set[int])
     _disk_task: asyncio.Task[Cause | None] | None = None
@@ -122,7 +134,15 @@ class Running:
 
     async def drive(self) -> ExecResult:
         """Run to the end of the command. Raises SandboxError, or what ``on_output`` raised."""
-        async with self.launch.gate or contextlib.nullcontext():
+        together = self.launch.together
+        together.running += 1
+        try:
+            return await self._drive(together)
+        finally:
+            together.running -= 1
+
+    async def _drive(self, together: Together) -> ExecResult:
+        async with together.gate:
             lines = await self._open()
             try:
                 while not (lines.control.report.started or lines.control.closed):
@@ -177,8 +197,6 @@ class Running:
             os.close(write_end)
         if self.launch.admit is not None:
             self.launch.admit(process.pid)
-        order = marshal.dumps(self.launch.order)
-        control_transport.write(len(order).to_bytes(8, "little") + order)
         self._deadline = loop.time() + LAUNCH_SECONDS
         return Lines(process, control, control_transport, pipe, pipe_transport)
 
@@ -236,10 +254,16 @@ class Running:
             self._close(lines)
 
     def _pause(self) -> float:
-        return self._meter.pause if self._meter and not self._told else 0.1
+        """Looking at many commands at once shall take no more than a share of one core."""
+        if self._meter is None or self._told:
+            return 0.1
+        shared = self._cost * self.launch.together.running / SHARE
+        return min(max(self._meter.pause, shared), SLOWEST)
 
     def _step(self, lines: Lines, *, timed: bool) -> None:
         now = asyncio.get_running_loop().time()
+        if lines.control.report.ready and not self._ordered:
+            self._send_order(lines)
         if lines.control.report.started and self._meter is None:
             self._begin(lines, now)
         if self.cancelled:
@@ -250,9 +274,19 @@ class Running:
         if self.cause is not None:
             self._end(lines, self.cause, now)
 
-    def _begin(self, lines: Lines, now: float) -> None:
+    def _root(self, lines: Lines) -> int:
+        """The supervisor."""
         pid = lines.process.pid
-        root = next(iter(children(pid)), pid) if self.launch.wrapped else pid
+        return next(iter(children(pid)), pid) if self.launch.wrapped else pid
+
+    def _send_order(self, lines: Lines) -> None:
+        put_first(self._root(lines))
+        order = marshal.dumps(self.launch.order)
+        lines.control_transport.write(len(order).to_bytes(8, "little") + order)
+        self._ordered = True
+
+    def _begin(self, lines: Lines, now: float) -> None:
+        root = self._root(lines)
         limits = JobLimits(memory_mb=self.limits.memory_mb)
         self._meter = TreeMeter(root, limits, self.limits.processes)
         self._deadline = now + self.seconds
@@ -269,7 +303,10 @@ class Running:
         if timed and now >= self._deadline:
             detail = f"ended after {self.seconds:g} s, which is the limit"
             return Cause(JobExit.TIMED_OUT, detail, grace=True)
-        return self._meter.sample() or self._disk_cause(self._meter)
+        began = time.thread_time()
+        cause = self._meter.sample()
+        self._cost = time.thread_time() - began
+        return cause or self._disk_cause(self._meter)
 
     def _disk_cause(self, meter: TreeMeter) -> Cause | None:
         """The last walk's finding; a walk runs in a thread, one at a time."""
@@ -391,3 +428,11 @@ class Running:
             cpu_seconds=report.cpu,
             peak_memory_mb=round(peak / MB, 3),
         )
+
+
+def put_first(pid: int) -> None:
+    """A supervisor comes before all that its command forks, or a bomb starves who ends it. Only
+    root may; of others the kernel limits the processes itself. The command does not inherit it."""
+    with contextlib.suppress(OSError, AttributeError):
+        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(pid, policy, os.sched_param(1))
