@@ -67,8 +67,14 @@ class OtherUser:
         return self.read()["wrong"]
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        """Its program ends with its input, and takes its world with it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def interpreter() -> str:

@@ -76,7 +76,13 @@ def world() -> Iterator[World]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="world-")))
         marker = f"s3cr3t-{secrets.token_hex(8)}"
         _fill(folder, marker)
-        victim = subprocess.Popen(["sleep", "3600"], env={"TOKEN": marker}, start_new_session=True)
+        victim = subprocess.Popen(
+            ["sleep", "3600"],
+            env={"TOKEN": marker},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         stack.callback(victim.wait)
         stack.callback(victim.kill)
         listeners = [stack.enter_context(each) for each in _listeners(folder, marker)]

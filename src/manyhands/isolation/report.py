@@ -15,7 +15,6 @@ from dataclasses import dataclass
 class Report:
     """What the supervisor said."""
 
-    ready: bool = False
     started: bool = False
     error: str = ""
     ended: bool = False
@@ -25,6 +24,7 @@ class Report:
     largest: int = 0
     survivors: int = 0
     crowd: int = 0
+    ready: bool = False
 
     def take(self, line: str) -> None:
         word, _, rest = line.partition(" ")
