@@ -15,7 +15,7 @@ from manyhands.ports import Capabilities, Enforced
 from . import calls
 
 SAMPLED = "of the whole tree, sampled every 0.02 to 0.1 s: what is faster is stopped by RLIMIT_DATA"
-COUNTED = "counted every 0.03 s by the first process of each command"
+COUNTED = "counted every 0.03 to 0.1 s by the first process of each command"
 NOTHING = "commands run as you"
 
 
