@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from manyhands.errors import ConfigError, RunKilled, RunStopped, StepFailed
-from manyhands.runtime import Retry, Run, Runtime, Status, Workflow
+from manyhands.runtime import Retry, Run, Runtime, Status, StepState, Workflow
 from manyhands.testing import ManualClock
 
 
@@ -75,9 +75,18 @@ async def test_a_message_from_another_process_reaches_the_next_turn(fast_path: P
     async with Runtime.open(fast_path) as runtime:
         handle = await runtime.start(TURNS, 20_000, run_id="r")
         await from_elsewhere(fast_path, "steer", message="left")
-        await until(lambda: runtime.view("r").commands)
+        await until(lambda: any(_said(step, "left") for step in _steers(runtime)))
         await runtime.command("r", "stop")
         assert await handle.result() == ["left", "wrapped up"]
+
+
+def _said(step: StepState, word: str) -> bool:
+    return step.event is not None and word in (step.event.value or "")
+
+
+def _steers(runtime: Runtime) -> list[StepState]:
+    steps = runtime.view("r").steps
+    return [step for key, step in list(steps.items()) if key.startswith("steer")]
 
 
 async def test_a_message_is_for_a_scope_and_what_is_below_it(fast_path: Path) -> None:
