@@ -544,8 +544,44 @@ async def test_its_own_time_ends_the_agent_and_a_replay_ends_it_alike(fast_path:
     async with Runtime.open(fast_path, workflows=[flow]) as runtime:
         await (await runtime.resume("r")).result()
     assert reports[0] == reports[1]
-    assert (reports[0].status, reports[0].ending) == (ReportStatus.FAILED, Ending.BUDGET)
-    assert reports[0].usage.requests == len(model.requests) == 1
+    assert (reports[0].status, reports[0].ending) == (ReportStatus.FAILED, Ending.TIME)
+    assert reports[0].usage.requests == len(model.requests) == 2  # the last asks for its report
+
+
+@pytest.mark.parametrize("at", ["request", "tool", "delegation", "between"])
+async def test_what_it_has_when_its_time_ends_is_reported(fast_path: Path, at: str) -> None:
+    """A quarter of its time is kept for the report, whatever it is at when the rest is over."""
+
+    @tool(effect=Effect.IDEMPOTENT)
+    async def wait(seconds: float) -> str:
+        """Wait."""
+        await asyncio.sleep(seconds)
+        return str(len(model.requests))
+
+    @delegation
+    async def ask(run: Run) -> str:
+        """Have somebody wait."""
+        return await run.step("wait", asyncio.sleep, 3600)
+
+    def script(request: ModelRequest) -> Reply:
+        if b"Your time is over" in request.messages[-1]:
+            return answer({"what": "so far"})
+        if at == "delegation":
+            return call("ask")
+        seconds = {"tool": 3600.0, "between": 0.3}.get(at, 0.0)
+        return calls(("wait", {"seconds": seconds}), seconds=3600.0 if at == "request" else 0.0)
+
+    tools = Toolbox.of(wait, ask)
+    role = Role("finder", "", "x", tools=("wait", "ask"), budget=Budget(seconds=3), max_turns=99)
+    model = ScriptedModel(script)
+
+    async def workflow(run: Run, _: None) -> str:
+        report = await run_agent(run, role, "x", model=model, output=Finding, toolbox=tools)
+        found = report.value.what if report.value else ""
+        return f"{report.status} {report.ending} {found}"
+
+    async with Runtime.open(fast_path) as runtime:
+        assert await runtime.run(Workflow("test", workflow), run_id="r") == "partial time so far"
 
 
 async def test_money_is_reserved_and_settled(trial: Trial) -> None:

@@ -6,12 +6,17 @@ goes to the next model of the chain; both are journaled, and bounded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from manyhands.agents.checks import Faulty, Output
 from manyhands.agents.choice import Choice
+from manyhands.agents.compaction import summing_up
 from manyhands.agents.context import Context
+from manyhands.agents.deadline import Deadline
+from manyhands.agents.encoding import delimit
 from manyhands.agents.report import Ending, Spend
 from manyhands.agents.request import (
     TEMPLATE_TOKENS,
@@ -23,7 +28,7 @@ from manyhands.agents.request import (
 )
 from manyhands.agents.role import Role
 from manyhands.agents.tools import Toolbox
-from manyhands.errors import ModelContextFull, StepFailed
+from manyhands.errors import BudgetExceeded, ModelContextFull, StepFailed
 from manyhands.ports import Model, ModelRequest, Usage
 from manyhands.runtime import Run
 
@@ -31,6 +36,11 @@ from manyhands.runtime import Run
 _BYTES_PER_TOKEN = 3
 #: How often one turn's request is sent anew, with less context or to another model.
 _MOST_AGAIN = 12
+TIME_OVER = "Your time is over."
+#: A summary of turns that are left out: tokens that may be said, bytes that are kept of it; and
+#: bytes that are summed up at once where the model's context is not known.
+_SUMMARY_TOKENS, _SUMMARY_BYTES, _SUMMED_BYTES = 700, 3_000, 120_000
+HARNESS = "harness"
 #: Tokens that a report needs at least.
 _LEAST_REPLY = 256
 
@@ -53,7 +63,9 @@ class Asking:
         context: Context,
         limits: Limits,
         shown: Shown,
+        time: Deadline,
     ) -> None:
+        self._time = time
         self._scope = scope
         self._role = role
         self._toolbox = toolbox
@@ -93,7 +105,7 @@ class Asking:
                 break
             too_long = attempt.error == ModelContextFull.__name__
             place = f"{key}/again-{again}"
-            shorter = too_long and self._shrink(place, self._context.bytes * 2 // 3)
+            shorter = too_long and await self._shrink(place, self._context.bytes * 2 // 3)
             if not shorter and not await self.next_model(place, attempt.message):
                 break
             attempt = await self._send(place, final=final)
@@ -106,12 +118,14 @@ class Asking:
         """
         room = tokens - TEMPLATE_TOKENS
         room -= len(self._output.schema) if self._output is not None else 0
-        self._shrink(key, room - min(self._max_tokens, tokens // 3))
+        self._context.shrink(
+            room - min(self._max_tokens, tokens // 3), origin=self._scope.key(key), agent=HARNESS
+        )
         self._max_tokens = max(_LEAST_REPLY, min(self._max_tokens, room - self._context.bytes))
 
     async def _send(self, key: str, *, final: bool) -> Attempt | Faulty:
         if self.context_bytes is not None and self._context.bytes > self.context_bytes:
-            self._shrink(f"{key}/context", self.context_bytes)
+            await self._shrink(f"{key}/context", self.context_bytes)
         await self._context.record(f"{key}/context", {"model": self.model.name})
         self.origin = self._scope.key(f"{key}/request")
         request = self._assemble(final=final)
@@ -127,20 +141,67 @@ class Asking:
                 tools=self._readable(final=final),
                 spent=self._spent,
                 shown=self._shown,
+                time=partial(self._time.left, final=final),
             )
         except StepFailed as error:
-            told = {
-                "Interrupted": f"A person interrupted you: {error.message}",
-                "TimeoutError": "Your time is over.",
-            }
-            if error.kind not in told:
-                raise
-            return Faulty(Ending.INTERRUPTED, told[error.kind])
+            if error.kind == "Interrupted":
+                return Faulty(Ending.INTERRUPTED, f"A person interrupted you: {error.message}")
+            if error.kind == "TimeoutError":
+                return Faulty(Ending.TIME, TIME_OVER)
+            raise
         self.filler = attempt.model
         return attempt
 
-    def _shrink(self, key: str, limit: int) -> bool:
-        return self._context.shrink(limit, origin=self._scope.key(key), agent="harness") > 0
+    async def _shrink(self, key: str, limit: int) -> bool:
+        """By rule first: old results become references. Where that is not enough, old turns are
+        left out, summed up by the model if the role says so."""
+        origin = self._scope.key(key)
+        done = self._context.shorten(limit, origin=origin, agent=HARNESS)
+        summary = ""
+        if self._role.compaction == "model" and self._context.bytes > limit:
+            limit -= min(_SUMMARY_BYTES, limit // 4)
+            summary = await self._summary(key, self._context.oldest(limit))
+        left = self._context.leave_out(limit, origin=origin, agent=HARNESS, summary=summary)
+        return done + left > 0
+
+    async def _summary(self, key: str, messages: Sequence[bytes]) -> str:
+        """What was in ``messages``, in the model's words ('': it could not say)."""
+        if not messages:
+            return ""
+        request = ModelRequest(
+            messages=summing_up(messages, (self.context_bytes or _SUMMED_BYTES) // 2),
+            max_tokens=_SUMMARY_TOKENS,
+            temperature=0.0,
+            seconds=self._limits.seconds,
+            first_token_seconds=self._limits.first_token_seconds,
+            idle_seconds=self._limits.idle_seconds,
+            agent=self._scope.path,
+        )
+        size = sum(map(len, request.messages))
+        try:
+            attempt = await ask(
+                self._scope,
+                f"{key}/summary",
+                self.model,
+                request,
+                bounds=Bounds.of(self.model, request, size),
+                fingerprint=hashlib.sha256(b"".join(request.messages)).hexdigest(),
+                limits=self._limits,
+                tools={},
+                spent=self._spent,
+                time=self._time.left,
+            )
+        except StepFailed:
+            return ""
+        except BudgetExceeded as error:
+            if error.scope != self._scope.path:
+                raise
+            return ""
+        text = attempt.text.strip()[:_SUMMARY_BYTES]
+        if not text:
+            return ""
+        marked = delimit("data", text, f"{self._scope.id}/{self._scope.key(key)}/summary")
+        return f"Your summary of them:\n{marked}"
 
     def _spent(self, spend: Spend, reported: Usage | None) -> None:
         self.usage += spend

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, cast
 
 from manyhands.agents.arguments import read_arguments
+from manyhands.agents.deadline import Deadline
 from manyhands.agents.encoding import clean, delimit, encode
 from manyhands.agents.report import Report, Spend
 from manyhands.agents.request import Limits
@@ -43,11 +44,20 @@ class CallResult:
     usage: Spend = _NOTHING
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    tool: Tool
+    arguments: dict[str, Any]
+
+
 class Calls:
     """The calls of one agent, turn by turn."""
 
-    def __init__(self, scope: Run, toolbox: Toolbox, limits: Limits, terminal: str) -> None:
+    def __init__(
+        self, scope: Run, toolbox: Toolbox, limits: Limits, terminal: str, time: Deadline
+    ) -> None:
         """``terminal``: the tool that hands in the answer ('': there is none)."""
+        self._time = time
         self._terminal = terminal
         self._scope = scope
         self._toolbox = toolbox
@@ -70,15 +80,21 @@ class Calls:
         return given
 
     async def run(self, key: str, calls: Sequence[ToolCall]) -> list[CallResult]:
-        """Run them (after `named`), at most ``parallel_calls`` at once.
+        """Run them (after `named`), at most ``parallel_calls`` at once, begun in their order.
 
         When one ends the run (`InDoubt`, …), the others still finish; then it is raised.
         """
         slots = asyncio.Semaphore(self._limits.parallel_calls)
+        keys = [f"{key}/tool/{i}" for i in range(len(calls))]
+        # Between a call's turn and its tool nothing is waited for: a replay has the same order.
+        ready = [
+            await self._ready(keys[i], i, call, alone=len(calls) == 1)
+            for i, call in enumerate(calls)
+        ]
 
         async def one(i: int, call: ToolCall) -> CallResult:
             async with slots:
-                return await self._one(f"{key}/tool/{i}", i, call, alone=len(calls) == 1)
+                return await self._one(keys[i], i, call, ready[i])
 
         jobs = [one(i, call) for i, call in enumerate(calls)]
         results = await asyncio.gather(*jobs, return_exceptions=True)
@@ -87,7 +103,8 @@ class Calls:
             raise min(failures, key=_urgency)
         return cast(list[CallResult], results)
 
-    async def _one(self, key: str, i: int, call: ToolCall, *, alone: bool) -> CallResult:
+    async def _ready(self, key: str, i: int, call: ToolCall, *, alone: bool) -> CallResult | _Ready:
+        """The call as it can be run, its repairs journaled; or why it can not."""
         tool = self._toolbox.tools.get(call.name)
         origin = self._scope.key(key)
         refuse = partial(
@@ -109,11 +126,19 @@ class Calls:
             return refuse(str(error))
         if notes:
             await self._scope.record(f"{key}/repair", REPAIR, {"tool": tool.name, "notes": notes})
+        return _Ready(tool, arguments)
+
+    async def _one(
+        self, key: str, i: int, call: ToolCall, ready: CallResult | _Ready
+    ) -> CallResult:
+        if isinstance(ready, CallResult):
+            return ready
+        tool, arguments = ready.tool, ready.arguments
         run = self._delegate if tool.effect is None else self._step
         done = await run(key, tool, call, arguments)
         taken = self._named[i].id
         return CallResult(
-            taken, call.name, done.text, done.ok, True, origin, done.agent, done.usage
+            taken, call.name, done.text, done.ok, True, self._scope.key(key), done.agent, done.usage
         )
 
     def _unknown(self, name: str, alone: bool) -> str:
@@ -133,7 +158,7 @@ class Calls:
                 call.name,
                 call.arguments,
                 effect=tool.effect,
-                timeout=tool.seconds,
+                timeout=self._time.within(tool.seconds),
             )
         except StepFailed as error:
             return _Done(f"failed: {error.kind}: {error.message}", False, f"tool:{tool.name}")
@@ -149,11 +174,13 @@ class Calls:
         """The function's own steps are the journal; this only gives them a scope."""
         path = self._scope.key(key)
         try:
-            async with self._scope.scope(key) as child:
+            async with self._scope.scope(key, self._time.budget()) as child:
                 value = await tool.fn(child, **arguments)
         except (ToolError, StepFailed) as error:
             return _Done(str(error), False, path)
         except BudgetExceeded as error:
+            if error.unit == "seconds" and error.scope == path:
+                return _Done("not run to its end: your time is over", False, path)
             if error.unit != "depth":
                 raise
             return _Done(f"not run: {error.what}", False, path)

@@ -28,7 +28,11 @@ RECORD = "agent:context"
 
 UNKNOWN = "unknown"
 
-_LEFT_OUT = re.compile(r"\n\n\[\d+ messages after this one were left out to save room\]\Z")
+_LEFT_OUT = re.compile(
+    r"\n\n\[\d+ messages after this one were left out to save room\](\n.*)?\Z", re.DOTALL
+)
+#: Turns at the end of a context that are never left out.
+KEEP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,10 @@ class Entry:
 class Context:
     """The messages of one agent, growing. ``hash`` names the whole list as it is now."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, heard: Callable[[str], None] | None = None) -> None:
+        """``heard`` is given the text of every message that is neither reply nor result."""
         self._run = run
+        self._heard = heard
         self._messages: list[_Message] = []
         self._unstored: dict[str, bytes] = {}
         self._hashes: list[str] = []
@@ -126,6 +132,8 @@ class Context:
         self._changes.append(entry.data(len(self._messages)))
         self._messages.append(made)
         self.bytes += len(made.content)
+        if self._heard is not None and made.role in ("system", "user"):
+            self._heard(str(message["content"]))
 
     def compact(
         self,
@@ -150,22 +158,39 @@ class Context:
         self.bytes -= len(self._messages.pop(at).content)
         del self._hashes[at:]
 
-    def shrink(self, limit: int, *, origin: str, agent: str, keep: int = 2) -> int:
-        """Compact the oldest tool results, the last ``keep`` excepted, until ``limit`` bytes fit;
-        where that is not enough, leave the oldest turns out, the last ``keep`` excepted.
+    def shrink(self, limit: int, *, origin: str, agent: str, keep: int = KEEP) -> int:
+        """`shorten`, and where that is not enough, `leave_out`: until ``limit`` bytes fit."""
+        done = self.shorten(limit, origin=origin, agent=agent, keep=keep)
+        return done + self.leave_out(limit, origin=origin, agent=agent, keep=keep)
 
-        A result's place is kept (a call without one is refused by servers); its text becomes a
-        note of where the whole is. Turns go whole, calls and results together, and the task says
-        how many messages went. Returns how many messages were changed or left out.
-        """
-        done = self._shorten_results(limit, origin, agent, keep)
-        return done + self._leave_out(limit, origin, agent, keep)
+    def oldest(self, limit: int, keep: int = KEEP) -> tuple[bytes, ...]:
+        """The messages that `leave_out` would take, for ``limit`` bytes."""
+        size, found = self.bytes, tuple[bytes, ...]()
+        for at, until in self._leavable(keep):
+            if size <= limit:
+                break
+            turn = tuple(message.content for message in self._messages[at:until])
+            size -= sum(map(len, turn))
+            found += turn
+        return found
 
-    def _leave_out(self, limit: int, origin: str, agent: str, keep: int) -> int:
+    def _leavable(self, keep: int) -> list[tuple[int, int]]:
+        """Turns as (first message, the one after the last), oldest first, the last ``keep`` not."""
         turns = [i for i, message in enumerate(self._messages) if message.role == "assistant"]
-        first = turns[0] if turns else 0
+        return list(pairwise(turns[: len(turns) - keep + 1])) if len(turns) > keep else []
+
+    def leave_out(
+        self, limit: int, *, origin: str, agent: str, summary: str = "", keep: int = KEEP
+    ) -> int:
+        """Take the oldest turns out, the last ``keep`` excepted, until ``limit`` bytes fit.
+
+        Turns go whole, calls and results together. The task says how many messages went, and
+        ``summary``: what was in them. Returns how many messages went.
+        """
+        turns = self._leavable(keep)
+        first = turns[0][0] if turns else 0
         gone = 0
-        for at, until in pairwise(turns[: len(turns) - keep + 1] if len(turns) > keep else ()):
+        for at, until in turns:
             if self.bytes <= limit:
                 break
             for _ in range(until - at):
@@ -177,11 +202,16 @@ class Context:
             message = json.loads(self._messages[first - 1].content)
             text = _LEFT_OUT.sub("", message["content"])
             note = f"\n\n[{self._left_out} messages after this one were left out to save room]"
-            message["content"] = text + note
+            message["content"] = text + note + (f"\n{summary}" if summary else "")
             self.compact(first - 1, message, origin=origin, agent=entry.agent, parts=entry.parts)
         return gone
 
-    def _shorten_results(self, limit: int, origin: str, agent: str, keep: int) -> int:
+    def shorten(self, limit: int, *, origin: str, agent: str, keep: int = KEEP) -> int:
+        """Compact the oldest tool results, the last ``keep`` excepted, until ``limit`` bytes fit.
+
+        A result's place is kept (a call without one is refused by servers); its text becomes a
+        note of where the whole is. Returns how many were changed.
+        """
         done = 0
         results = [i for i, m in enumerate(self._messages) if m.result and not m.compacted]
         for at in results[: max(0, len(results) - keep)]:

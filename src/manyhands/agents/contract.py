@@ -29,11 +29,12 @@ class Completion(BaseModel):
     """The completion contract of a role.
 
     ``requires``: tools that must have worked at least once before an answer is accepted.
-    ``finish``: a role that answers in plain text hands it in with the tool ``finish``; without,
-    its first text is its answer. ``nudges``: replies in a row without progress that are answered
-    by a push; then the next model of the chain has its turn, then a partial report is asked for
-    (0: it ends at the first). ``repairs``: answers in a row that do not fit their type, shown back.
-    ``repeats``: how often a circle of up to five turns with the same results is a loop.
+    ``finish``: the answer is handed in with the tool ``finish``; without, a typed one is with
+    ``answer``, and a plain one is its first text. ``nudges``: replies in a row without progress
+    that are answered by a push; then the next model of the chain has its turn, then a partial
+    report is asked for (0: it ends at the first). ``repairs``: answers in a row that do not fit
+    their type, shown back. ``repeats``: how often a circle of up to five turns with the same
+    results is a loop.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

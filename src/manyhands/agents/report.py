@@ -31,7 +31,7 @@ class Ending(StrEnum):
     ``unanswered``: a stop before the work was done. ``question``: it asked a person.
     ``refused``: it would not, ``filtered``: its server would not. ``unaccepted``: its answer fits
     its type and fails a check. ``bad_call``: a call that could not be run, ``tools``: calls that
-    ran and failed, turn after turn.
+    ran and failed, turn after turn. ``time``: that of its scope was over, but for its report.
     """
 
     ANSWERED = "answered"
@@ -50,6 +50,7 @@ class Ending(StrEnum):
     TOOLS = "tools"
     LOOP = "loop"
     INTERRUPTED = "interrupted"
+    TIME = "time"
     MODEL = "model"
 
 
@@ -145,5 +146,6 @@ _NEXT = {
     Ending.CUT: "raise max_tokens in its role",
     Ending.MODEL: "check the model's endpoint, then resume the run with retry of what failed",
     Ending.QUESTION: "answer its question in the task, or let its role ask a person",
+    Ending.TIME: "give it more time, or less to do",
     Ending.STOPPED: "start it again if its work is still wanted",
 }

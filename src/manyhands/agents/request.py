@@ -37,7 +37,8 @@ class Limits:
     each further one up to ``cap``; a server's ``Retry-After`` goes before, up to ``max_wait``:
     one that asks for more is given up. ``parallel_calls`` run at once; ``calls_per_turn`` run at
     all. ``seconds``: of one request, ``first_token_seconds`` until a streamed one begins, and
-    ``idle_seconds`` of silence within it.
+    ``idle_seconds`` of silence within it. ``report_seconds``: where the agent's scope has a limit
+    of time, so much of it (a quarter, if that is less) is kept for its report.
     """
 
     attempts: int = 4
@@ -49,6 +50,7 @@ class Limits:
     seconds: float = 300.0
     first_token_seconds: float = 120.0
     idle_seconds: float = 120.0
+    report_seconds: float = 30.0
 
 
 class Attempt(BaseModel):
@@ -190,13 +192,15 @@ async def ask(
     tools: Mapping[str, Mapping[str, Any]],
     spent: Callable[[Spend, Usage | None], None],
     shown: Shown | None = None,
+    time: Callable[[], float | None] = lambda: None,
 ) -> Attempt:
     """The last attempt at ``request``, which decides; steps are ``key/1``, ``key/2``, …
 
     ``fingerprint`` stands for the request in the journal; ``tools`` (name -> JSON schema) is what a
-    call in its text is read by; ``spent`` is told what every attempt was charged, and what the
-    server says. Raises `BudgetExceeded` where the worst case does not fit, and `StepFailed` for
-    what is not the model's fault: an interrupt, or the end of a scope's time.
+    call in its text is read by; ``time``: seconds that an attempt may take; ``spent`` is told what
+    every attempt was charged, and what the server says. Raises `BudgetExceeded` where the worst
+    case does not fit, and `StepFailed` for what is not the model's fault: an interrupt, or the end
+    of a scope's time.
     """
     shown = shown or Shown()
     number = 0
@@ -211,6 +215,7 @@ async def ask(
                 returns=Attempt,
                 cost=bounds.cost(),
                 usage=lambda a: _claimed(bounds, a),
+                timeout=time(),
             )
         except StepFailed:
             spent(bounds.worst, None)

@@ -10,15 +10,18 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import frontmatter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
 from manyhands.agents.contract import Completion
+from manyhands.agents.flagging import OnFlag
 from manyhands.errors import RoleError
 from manyhands.runtime import Budget
+
+Compaction = Literal["rules", "model"]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -31,8 +34,10 @@ class Role:
     leaves it to the server. ``max_tokens``: of one reply. ``max_turns``: model calls, the forced
     final one not counted. ``tools``: the only ones it gets. ``output``: the name of the type that
     its answer must have (None: plain text). ``completion``: when the work is done, and how it is
-    pushed on until then. ``checks``: names of what its answer must pass. ``source``: the file, for
-    messages.
+    pushed on until then. ``checks``: names of what its answer must pass. ``compaction``: when its
+    context is full, old results become references and then old turns are left out (``rules``), or
+    are first summed up by its model (``model``). ``on_flag``: what follows when a check of its
+    steps flags one. ``source``: the file, for messages.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Role:
     output: str | None = None
     completion: Completion = Completion()  # noqa: RUF009 - frozen
     checks: tuple[str, ...] = ()
+    compaction: Compaction = "rules"
+    on_flag: OnFlag = OnFlag()  # noqa: RUF009 - frozen
     source: Path | None = None
 
 
@@ -63,6 +70,8 @@ class _FrontMatter(BaseModel):
     output: str | None = None
     completion: Completion = Completion()
     checks: tuple[str, ...] = ()
+    compaction: Compaction = "rules"
+    on_flag: OnFlag = OnFlag()
 
 
 def parse_role(

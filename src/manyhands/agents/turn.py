@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
 
-from manyhands.agents.asking import Asking
+from manyhands.agents.asking import TIME_OVER, Asking
 from manyhands.agents.calls import (
     REPAIR,
     CallResult,
@@ -26,6 +26,7 @@ from manyhands.agents.calls import (
     told_message,
 )
 from manyhands.agents.checks import (
+    ANSWER,
     FINISH,
     Answered,
     Called,
@@ -37,11 +38,14 @@ from manyhands.agents.checks import (
 )
 from manyhands.agents.context import Context, Item
 from manyhands.agents.contract import Questions
+from manyhands.agents.deadline import Deadline
 from manyhands.agents.encoding import delimit
+from manyhands.agents.flagging import Policy
 from manyhands.agents.progress import Repetition
 from manyhands.agents.report import Claim, Ending, Report, ReportStatus, Spend
 from manyhands.agents.request import Attempt, Limits, Shown
 from manyhands.agents.role import Role
+from manyhands.agents.stepcheck.watch import Told, Watch, Watching
 from manyhands.agents.tools import Toolbox
 from manyhands.errors import (
     BudgetExceeded,
@@ -72,6 +76,9 @@ _BAD_CALLS, _NO_CALLS, _FAILED_TURNS = 2, 3, 3
 #: What the last model's faults in a row do not end in: a report of what there is.
 _FINAL = frozenset({Ending.FILTERED, Ending.MALFORMED, Ending.INTERRUPTED})
 
+#: The standard checks of every step.
+WATCH = Watch()
+
 #: Judges an answer: '' (or None) accepts it, a text says what is missing.
 Check = Callable[[Any], str | Awaitable[str | None] | None]
 #: What others have left for an agent, but for the items of these origins: those it has.
@@ -92,6 +99,7 @@ async def run_agent(
     key: str | None = None,
     limits: Limits | None = None,
     inbox: Inbox | None = None,
+    watch: Watch | None = WATCH,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[T]: ...
@@ -111,6 +119,7 @@ async def run_agent(
     key: str | None = None,
     limits: Limits | None = None,
     inbox: Inbox | None = None,
+    watch: Watch | None = WATCH,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[str]: ...
@@ -129,6 +138,7 @@ async def run_agent(
     key: str | None = None,
     limits: Limits | None = None,
     inbox: Inbox | None = None,
+    watch: Watch | None = WATCH,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[Any]:
@@ -139,7 +149,9 @@ async def run_agent(
     are data. ``output``: the answer's type (None: plain text). ``model``: one, or a chain of which
     each stands in where the one before it fails. ``checks``: by name, those that the role may ask
     for; its answer must pass them. ``inbox`` is asked before each turn for what others have left
-    for this agent since (data; journaled, so a replay hears the same). ``on_text`` is given the
+    for this agent since (data; journaled, so a replay hears the same). ``watch``: checks of every
+    step, whose flags are journaled, and have the consequences that the role names (None: there
+    are no checks). ``on_text`` is given the
     pieces of each reply as they come, to be watched; ``on_void`` is called when those since the
     last whole reply are of none, because the attempt failed (what comes next begins anew).
 
@@ -149,6 +161,8 @@ async def run_agent(
     """
     chain = tuple(model) if isinstance(model, Sequence) else (model,)
     chosen = _checked(role, output, toolbox or Toolbox(), checks or {}, chain)
+    if watch is not None:
+        watch.fits(role.on_flag, _named(role))
     async with run.scope(key or role.name, role.budget) as scope:
         for each in chain if scope.remaining("micro_usd") is not None else ():
             if each.price is None:
@@ -167,6 +181,7 @@ async def run_agent(
             limits or Limits(),
             Shown(on_text, on_void),
             inbox,
+            watch,
         )
         return await agent.work(task if isinstance(task, Item) else Item("", task), tuple(items))
 
@@ -178,7 +193,7 @@ def _checked(
     checks: Mapping[str, Check],
     chain: Sequence[Model],
 ) -> Toolbox:
-    where = str(role.source or f"role {role.name!r}")
+    where = _named(role)
     if not chain:
         raise ConfigError(f"{where}: it is given no model", next="give it one")
     if role.output is not None and role.output != (output.__name__ if output else None):
@@ -207,9 +222,13 @@ def _checked(
     return chosen
 
 
+def _named(role: Role) -> str:
+    return str(role.source or f"role {role.name!r}")
+
+
 def _output_of(role: Role, output: type[BaseModel] | None) -> Output[Any] | None:
     if output is not None:
-        return Output(output)
+        return Output(output, FINISH if role.completion.finish else ANSWER)
     return Output(Finished, FINISH) if role.completion.finish else None
 
 
@@ -227,6 +246,7 @@ class _Agent:
         limits: Limits,
         shown: Shown,
         inbox: Inbox | None,
+        watch: Watch | None,
     ) -> None:
         self._scope = scope
         self._role = role
@@ -236,12 +256,17 @@ class _Agent:
         self._toolbox = toolbox
         self._output = _output_of(role, output)
         self._checks = {name: checks[name] for name in role.checks}
-        self._context = Context(scope)
+        self._watching = None
+        if watch is not None:
+            tools = tuple(toolbox.tools)
+            self._watching = Watching(watch, scope, role.name, tools, role.on_flag)
+        self._context = Context(scope, self._watching.hear if self._watching else None)
+        self._time = time = Deadline(scope, limits.report_seconds)
         self._asking = Asking(
-            scope, role, chain, toolbox, self._output, self._context, limits, shown
+            scope, role, chain, toolbox, self._output, self._context, limits, shown, time
         )
         terminal = self._output.name if self._output else ""
-        self._calls = Calls(scope, toolbox, limits, terminal)
+        self._calls = Calls(scope, toolbox, limits, terminal, time)
         self._repetition = Repetition(role.completion.repeats)
         self._below = Spend()
         self._used: set[str] = set()
@@ -254,6 +279,7 @@ class _Agent:
 
     async def work(self, task: Item, items: tuple[Item, ...]) -> Report[Any]:
         try:
+            await self._time.begin()
             await self._begin(task, items)
             report = await self._take_turns()
         except BudgetExceeded as error:
@@ -268,6 +294,8 @@ class _Agent:
         for turn in range(self._role.max_turns):
             if await self._hear(f"turn/{turn}"):
                 return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
+            if await self._time.over(f"turn/{turn}/time"):
+                return await self._wrap_up(Ending.TIME, TIME_OVER)
             if self._one_request_left():
                 return await self._wrap_up(Ending.BUDGET, "Your budget of requests leaves one.")
             report = await self._turn(f"turn/{turn}")
@@ -348,6 +376,8 @@ class _Agent:
     async def _turn(self, key: str) -> Report[Any] | None:
         attempt = await self._asking.request(key)
         if isinstance(attempt, Faulty):
+            if attempt.ending is Ending.TIME:
+                return await self._wrap_up(Ending.TIME, TIME_OVER)
             return await self._nudge(key, attempt)
         if attempt.error:
             return self._report(ReportStatus.FAILED, Ending.MODEL, detail=attempt.message)
@@ -358,11 +388,41 @@ class _Agent:
             found = await self._judge(key, found)
         match found:
             case Answered():
-                return self._report(ReportStatus.COMPLETE, Ending.ANSWERED, found)
+                return await self._accept(key, attempt, found)
             case Called():
                 return await self._run_calls(key, attempt, found)
             case Faulty():
                 return await self._fault(key, attempt, found)
+
+    async def _accept(self, key: str, attempt: Attempt, found: Answered) -> Report[Any] | None:
+        """The report, unless a check of the step has consequences, and there is room for them."""
+        told = await self._see(key, attempt)
+        if told is None or self._faults >= self._contract.nudges:
+            return self._report(ReportStatus.COMPLETE, Ending.ANSWERED, found)
+        self._remember_answer(key, attempt, told)
+        return await self._follow(key, told)
+
+    def _remember_answer(self, key: str, attempt: Attempt, told: Told) -> None:
+        """An answer that goes back, in the history with what is said of it."""
+        fault = Faulty(Ending.UNACCEPTED, f"Your answer was not accepted. {told.message}")
+        message = self._said(key, attempt, fault)
+        self._faults += 1
+        self._context.add(message, origin=self._scope.key(f"{key}/flag"), agent=HARNESS)
+
+    async def _see(
+        self, key: str, attempt: Attempt, results: Sequence[CallResult] = (), fault: str = ""
+    ) -> Told | None:
+        if self._watching is None:
+            return None
+        return await self._watching.see(key, attempt, results, fault)
+
+    async def _follow(self, key: str, told: Told) -> Report[Any] | None:
+        """What the role's policy says, once the model's step and its flags are in the history."""
+        if told.policy is Policy.ESCALATE:
+            await self._next_model(f"{key}/flag", Faulty(Ending.UNACCEPTED, told.message))
+        elif told.policy is Policy.PAUSE:
+            return await self._ask_person(f"{key}/flag", told.message)
+        return None
 
     def _read(self, attempt: Attempt) -> Answered | Called | Faulty:
         calls = attempt.calls
@@ -423,12 +483,17 @@ class _Agent:
             self._below += result.usage
         self._used |= {result.tool for result in results if result.ok}
         length = self._repetition.seen(found.calls, [result.text for result in results])
+        told = await self._see(key, attempt, results, Ending.LOOP if length else "")
+        if told is not None:
+            self._say(told.message, origin=self._scope.key(f"{key}/flag"))
+            ended = await self._follow(key, told)
+            if ended is not None:
+                return ended
         if length:
             circle = "the same call" if length == 1 else f"the same {length} calls"
-            told = (
-                f"You have made {circle} {self._contract.repeats} times over, with the same result"
-            )
-            return await self._nudge(key, Faulty(Ending.LOOP, f"{told}. Do something else."))
+            made = f"{circle} {self._contract.repeats} times over, with the same result"
+            fault = Faulty(Ending.LOOP, f"You have made {made}. Do something else.")
+            return await self._nudge(key, fault)
         if any(result.ok for result in results):
             self._faults = self._bad_calls = self._failed_turns = self._refits = 0
             return None
@@ -472,19 +537,31 @@ class _Agent:
 
     async def _fault(self, key: str, attempt: Attempt, found: Faulty) -> Report[Any] | None:
         """Show the model what it said and what is wrong with it, unless it had its chances."""
+        seen = await self._see(key, attempt, fault=found.ending)
+        told = self._said(key, attempt, found)
+        if found.ending is Ending.QUESTION and self._contract.questions is Questions.PERSON:
+            return await self._ask_person(key, attempt.text)
+        ended = await self._nudge(key, found, silent=True, told=told)
+        if ended is None and seen is not None:
+            self._say(seen.message, origin=self._scope.key(f"{key}/flag"))
+            return await self._follow(key, seen)
+        return ended
+
+    def _said(self, key: str, attempt: Attempt, found: Faulty) -> dict[str, Any]:
+        """What the model said goes into the history; the message that answers it is returned."""
         origin = self._asking.origin
         if attempt.calls:
             named = self._calls.named(key, attempt.calls)
             said = assistant_message(attempt.text, named)
             told = {"role": "tool", "tool_call_id": named[0].id, "content": found.message}
+            if self._watching is not None:
+                self._watching.hear(found.message)
         else:
             text = (attempt.said or attempt.text) if attempt.errors else attempt.text
             said = assistant_message(text.strip() or "(an empty reply)", ())
             told = {"role": "user", "content": found.message}
         self._context.add(said, origin=origin, agent=self._scope.path)
-        if found.ending is Ending.QUESTION and self._contract.questions is Questions.PERSON:
-            return await self._ask_person(key, attempt.text)
-        return await self._nudge(key, found, silent=True, told=told)
+        return told
 
     async def _ask_person(self, key: str, question: str) -> Report[Any] | None:
         about = {"agent": self._scope.path, "question": question}
@@ -564,6 +641,8 @@ class _Agent:
         if isinstance(attempt, Faulty) or attempt.error:
             return self._report(ReportStatus.FAILED, ending, detail=f"{why} {attempt.message}")
         found = self._read(attempt)
+        fault = found.ending if isinstance(found, Faulty) else ""
+        await self._see("final", attempt, fault=fault)
         if isinstance(found, Answered):
             return self._report(ReportStatus.PARTIAL, ending, found, detail=why)
         what = found.message if isinstance(found, Faulty) else "it called tools instead"
@@ -580,7 +659,8 @@ class _Agent:
             except BudgetExceeded as again:
                 if again.scope != self._scope.path:
                     raise
-        return self._report(ReportStatus.FAILED, Ending.BUDGET, detail=error.what)
+        ending = Ending.TIME if error.unit == "seconds" else Ending.BUDGET
+        return self._report(ReportStatus.FAILED, ending, detail=error.what)
 
     def _report(
         self,

@@ -125,12 +125,14 @@ class RunState:
         return total
 
     def seconds(self, under: str = "") -> float:
-        """From the first step's start to the last one's end in a scope, and those inside it."""
-        steps = [s for s in self.steps.values() if not under or s.key.startswith(f"{under}/")]
+        """From the first step's start to the last one's end in a scope, and those inside it. What
+        the budget refused never started."""
+        begun = [s for s in self.steps.values() if s.started_at]
+        steps = [s for s in begun if not under or s.key.startswith(f"{under}/")]
         if not steps:
             return 0.0
-        begun = min(s.started_at for s in steps)
-        return max(s.ended_at or self.updated_at for s in steps) - begun
+        first = min(s.started_at for s in steps)
+        return max(s.ended_at or self.updated_at for s in steps) - first
 
     def reserved(self) -> Counter[str]:
         total: Counter[str] = Counter()

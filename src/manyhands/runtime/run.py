@@ -132,6 +132,16 @@ class Run:
         )
         return await perform(self._execution, self._pool, call)
 
+    @property
+    def timed(self) -> bool:
+        """Whether this scope, or one around it, has a limit of time."""
+        return bool(self._spans)
+
+    def time_left(self) -> float | None:
+        """Seconds until the time of this scope, or of one around it, is over (None: no limit), as
+        of now. Not journaled. Raises `BudgetExceeded` when nothing is left."""
+        return self._time_left(None)
+
     def _time_left(self, timeout: float | None) -> float | None:
         """The tightest of ``timeout`` and the ``seconds`` of this scope and those around it."""
         if not self._spans:
@@ -262,6 +272,16 @@ class Run:
     def artifact(self, name: str, version: int | None = None) -> Artifact | None:
         """One version (None: the latest) as this workflow has put and marked it so far."""
         return self._execution.artifacts.get(name, version)
+
+    def newest(self, name: str) -> Artifact | None:
+        """The latest version in the journal as of now, put in another branch of the workflow or
+        before a crash. Not journaled: a replay may see a later one, so act on it only where the
+        outcome is put or kept in a step."""
+        return self._execution.state.artifacts.get(name)
+
+    def known(self, key: str) -> bool:
+        """Whether the journal holds the record or artifact with this key: a replay comes by it."""
+        return self.key(key) in self._execution.state.records
 
     async def blob(self, content: bytes) -> str:
         """Store bytes once, whatever happens after; returns ``sha256:<hex>``."""

@@ -18,8 +18,7 @@ from manyhands.agents.now_tool import now
 from manyhands.agents.python_tool import python_allowed, python_tool
 from manyhands.agents.role import Role, load_roles
 from manyhands.agents.tools import Tool, Toolbox
-from manyhands.config import ALGORITHM, Config, home
-from manyhands.errors import ConfigError
+from manyhands.config import Config, home
 from manyhands.ports import JobRunner, Model
 from manyhands.runtime import Run, Workflow
 from manyhands.teams.answer.case import Desk
@@ -35,8 +34,8 @@ from manyhands.teams.answer.records import (
 )
 from manyhands.teams.answer.shelves import Shelves
 from manyhands.teams.answer.team import answer
-from manyhands.wiring.machine import need_model
 from manyhands.wiring.models import Endpoints
+from manyhands.wiring.roles import given_models, models_for
 from manyhands.wiring.tapes import Tape
 from manyhands.wiring.tools import tool_servers
 
@@ -44,10 +43,6 @@ ANSWER = "answer"
 #: Where a project keeps role files of its own.
 OVERRIDES = "roles/answer"
 PROGRAM = 'manyhands answer "…" --model {}'
-
-#: The names of its roles, and those of the lab's, which are not loaded here.
-LAB_ROLES = ("researcher", "planner", "reviewer", "worker", "memory", "reporter")
-ANSWER_ROLES = ("router", "supervisor", "worker", "solo", "synthesiser", "critic")
 
 _ROLES = Path(__file__).parents[1] / "teams/answer/roles"
 _OUTPUTS = (RouteAnswer, PlanAnswer, WorkAnswer, SynthesisAnswer, CriticAnswer)
@@ -94,38 +89,8 @@ def shelves_of(project: Path, docs: str) -> Shelves:
 async def answer_models(
     order: Order, config: Config, endpoints: Endpoints
 ) -> dict[str, tuple[Model, ...]]:
-    """Role -> models to be tried in order. What the order names for a role goes first, then what it
-    names for all, ``[roles]``, the role's own file, and ``model`` of ``manyhands.toml``.
-
-    Raises `ConfigError` that says how to get a model where there is none.
-    """
-    roles = answer_roles(order)
-    check_roles(config)
-    for name in order.models:
-        if name and name not in roles:
-            raise ConfigError(
-                f"there is no role {name!r}; roles: {', '.join(sorted(roles))}",
-                next="write --role critic=MODEL",
-            )
-    found: dict[str, tuple[Model, ...]] = {}
-    for name, role in roles.items():
-        named = order.models.get(name) or order.models.get("") or config.roles.get(name)
-        spec = named if named and named != ALGORITHM else None
-        own = spec is not None or role.model is None
-        spec = spec or role.model or await need_model(config, program=PROGRAM)
-        found[name] = endpoints.models(spec, own_key=own)
-    return found
-
-
-def check_roles(config: Config) -> None:
-    """Raises `ConfigError` for a role in ``[roles]`` that no team has."""
-    known = sorted({*LAB_ROLES, *ANSWER_ROLES})
-    for name in config.roles:
-        if name not in known:
-            raise ConfigError(
-                f"there is no role {name!r}; roles: {', '.join(known)}",
-                next="correct [roles] of manyhands.toml",
-            )
+    """Role -> models to be tried in order, as `models_for` finds them."""
+    return await models_for(order.models, answer_roles(order), config, endpoints, program=PROGRAM)
 
 
 def answer_roles(order: Order) -> dict[str, Role]:
@@ -203,11 +168,7 @@ async def _models(
 ) -> Mapping[str, Sequence[Model]]:
     if models is None:
         return await answer_models(order, config, endpoints)
-    found: dict[str, Sequence[Model]] = {}
-    for role in answer_roles(order):
-        each = models[role] if role in models else models[""]
-        found[role] = each if isinstance(each, Sequence) else (each,)
-    return found
+    return given_models(models, answer_roles(order))
 
 
 def _documents(project: Path, docs: str) -> DocumentLibrary | None:

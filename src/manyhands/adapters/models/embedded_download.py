@@ -241,6 +241,9 @@ def _bar(name: str, tell: OnProgress) -> Any:
 
     class Told(tqdm):
         monitor_interval = 0
+        # Of its own: tqdm draws between an acquire and a release that an error skips, and the lock
+        # of all bars would be held for ever by a download that was stopped.
+        _lock = threading.RLock()
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             told = {**kwargs, "file": io.StringIO(), "disable": False}

@@ -49,7 +49,7 @@ from manyhands.errors import (
 )
 from manyhands.ports import ModelReply, ModelRequest, Price, ToolCall, Usage
 
-ANSWER = "answer"
+ANSWER, FINISH = "answer", "finish"
 
 _ROLE_LINE = re.compile(r"Role: (\S+)")
 _MESSAGE_ROLE = re.compile(rb'\{"role":"(\w+)"')
@@ -389,8 +389,10 @@ def _spoken(reply: Reply, request: ModelRequest) -> tuple[str, tuple[tuple[str, 
     if reply.answer is None:
         return reply.text, reply.calls
     told = _json(reply.answer)
-    if any(json.loads(tool)["function"]["name"] == ANSWER for tool in request.tools):
-        return reply.text, ((ANSWER, told),)
+    for tool in request.tools:
+        name = json.loads(tool)["function"]["name"]
+        if name in (ANSWER, FINISH):
+            return reply.text, ((name, told),)
     return told, ()
 
 

@@ -1,29 +1,29 @@
 """The state of one question: everything in it is rebuilt by a replay.
 
-Invariant: an agent of the team is run through `Case.ask`, so that its cost is counted, and its
-failure is a report and not an exception.
+Invariant: an agent of the team is run through `Case.ask`, so that it has the order's limits and its
+cost is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from manyhands.agents.context import Item
+from manyhands.agents.crew import Crew
 from manyhands.agents.report import Report
 from manyhands.agents.request import Limits
 from manyhands.agents.role import Role
 from manyhands.agents.tools import Toolbox
-from manyhands.agents.turn import Check, Inbox, run_agent
+from manyhands.agents.turn import Check, Inbox
 from manyhands.ports import Fetcher, Model
 from manyhands.runtime import Budget, Run
 from manyhands.teams.answer.board import Board
 from manyhands.teams.answer.memory import Memory
 from manyhands.teams.answer.records import (
-    AgentCost,
     Critique,
     Draft,
     Order,
@@ -58,14 +58,6 @@ class Desk:
 
 
 @dataclass(slots=True)
-class _Ran:
-    role: str
-    scope: str
-    model: str
-    report: Report[Any] | None = None
-
-
-@dataclass(slots=True)
 class Case:
     """``work``: subtask -> reports, oldest first. ``notes``: what the user should know.
 
@@ -85,7 +77,10 @@ class Case:
     revisions: list[Revision] = field(default_factory=list[Revision])
     notes: list[str] = field(default_factory=list[str])
     ended: str = ""
-    _ran: list[_Ran] = field(default_factory=list[_Ran])
+    crew: Crew = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.crew = Crew(self.desk.models, self.desk.roles)
 
     @property
     def question(self) -> str:
@@ -114,34 +109,19 @@ class Case:
 
         Raises `BudgetExceeded` where the run's budget is gone.
         """
-        key = key or role
-        chosen = self.desk.roles[role]
-        chosen = replace(chosen, budget=_tighter(chosen.budget, budget))
-        if toolbox is not None:  # of its tools, those that there are here
-            there = tuple(name for name in chosen.tools if name in toolbox)
-            chosen = replace(chosen, tools=there)
-        chain = self.desk.models[role]
-        ran = _Ran(role, run.key(key), chain[0].name)
-        self._ran.append(ran)
-        ran.report = report = await run_agent(
+        return await self.crew.ask(
             run,
-            chosen,
+            role,
             task,
-            model=chain,
-            output=output,
+            output,
             items=items,
             toolbox=toolbox,
             checks=checks,
             limits=self.limits,
             inbox=inbox,
-            on_text=_watched,
+            budget=budget,
             key=key,
         )
-        return report
-
-    def costs(self, run: Run) -> tuple[AgentCost, ...]:
-        """Of every agent, in the order of their scopes. ``run``: the outermost scope."""
-        return tuple(_cost(run, ran) for ran in sorted(self._ran, key=lambda r: r.scope))
 
     def latest(self, subtask: str) -> Work | None:
         """The last report that said anything; the last of all where none did."""
@@ -154,33 +134,3 @@ class Case:
         """Of each subtask, in the plan's order."""
         found = [self.latest(each.id) for each in self.plan.subtasks] if self.plan else []
         return [work for work in found if work is not None]
-
-
-def _tighter(one: Budget | None, other: Budget | None) -> Budget | None:
-    """Of each limit the lower one."""
-    if one is None or other is None:
-        return one or other
-    limits = [each.model_dump(exclude_none=True, exclude={"units"}) for each in (one, other)]
-    names = limits[0].keys() | limits[1].keys()
-    least = {name: min(each[name] for each in limits if name in each) for name in names}
-    return Budget(**least, units=other.units | one.units)
-
-
-def _watched(_: str) -> None:
-    """Makes requests streamed, so that a hang is noticed."""
-
-
-def _cost(run: Run, ran: _Ran) -> AgentCost:
-    spent = run.spent(ran.scope)
-    report = ran.report
-    return AgentCost(
-        agent=ran.scope,
-        role=ran.role,
-        model=report.model if report else ran.model,
-        status=f"{report.status}: {report.ending}" if report else "failed: budget",
-        seconds=round(run.seconds(ran.scope), 3),
-        requests=spent.get("requests", 0),
-        tokens=spent.get("tokens", 0),
-        micro_usd=spent.get("micro_usd", 0),
-        reported=report.reported if report else 0,
-    )

@@ -7,13 +7,13 @@ budget is gone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
+from manyhands.agents.ending import is_spent, step_or_do
 from manyhands.agents.report import Ending
 from manyhands.errors import BudgetExceeded, StepFailed
-from manyhands.runtime import ArtifactStatus, Effect, Evidence, Run
+from manyhands.runtime import ArtifactStatus, Evidence, Run
 from manyhands.teams.answer.case import Case
 from manyhands.teams.answer.checking import FATAL, check_draft, decided, is_about, supported
 from manyhands.teams.answer.claims import Citation, Finding, Issue, IssueKind
@@ -30,8 +30,6 @@ from manyhands.teams.answer.records import (
     Work,
 )
 from manyhands.teams.answer.revision import best
-
-R = TypeVar("R", Draft, Outcome)
 
 _NO_ROUTE = Route(way=Way.SINGLE, reason="it ended before a route was chosen", by="rule:ended")
 
@@ -93,22 +91,7 @@ async def _chosen(run: Run, case: Case) -> Draft:
     async def checked() -> Draft:
         return made.model_copy(update={"issues": await check_draft(case, made)})
 
-    return await _step(run, "last-check", checked, Draft)
-
-
-async def _step(run: Run, key: str, make: Callable[[], Awaitable[R]], returns: type[R]) -> R:
-    """A step, also when the run's time is over: then what it makes is not journaled as one."""
-    try:
-        return await run.step(key, make, effect=Effect.PURE, returns=returns)
-    except (BudgetExceeded, StepFailed) as error:
-        if not is_spent(error):
-            raise
-        return await make()
-
-
-def is_spent(error: BudgetExceeded | StepFailed) -> bool:
-    """Whether it says that the run's budget is gone: a step that its time cuts off fails."""
-    return isinstance(error, BudgetExceeded) or error.kind == TimeoutError.__name__
+    return await step_or_do(run, "last-check", checked, Draft)
 
 
 # -------------------------------------------------------------------- the text
@@ -234,14 +217,14 @@ async def _outcome(
             missing=missing,
             open_issues=issues,
             notes=tuple(case.notes),
-            agents=case.costs(run),
+            agents=case.crew.costs(run),
             seconds=round(run.seconds(), 3),
             requests=spent.get("requests", 0),
             tokens=spent.get("tokens", 0),
             micro_usd=spent.get("micro_usd", 0),
         )
 
-    return await _step(run, "outcome", made, Outcome)
+    return await step_or_do(run, "outcome", made, Outcome)
 
 
 def _reports(case: Case) -> tuple[Work, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from manyhands.agents.crew import AgentCost
 from manyhands.teams.answer.claims import Finding, Issue, IssueKind
 
 #: Subtasks of a plan that a supervisor makes.
@@ -199,21 +200,6 @@ class Dropped(Record):
 
     text: str
     why: str
-
-
-class AgentCost(Record):
-    """What one agent took, the critic and the router included. ``seconds``: from its first step to
-    the end of its last. ``reported``: tokens as the server counted them (0: it did not)."""
-
-    agent: str
-    role: str
-    model: str
-    status: str
-    seconds: float
-    requests: int
-    tokens: int
-    micro_usd: int
-    reported: int
 
 
 class Outcome(Record):

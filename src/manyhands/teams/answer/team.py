@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from manyhands.agents.ending import is_spent
 from manyhands.errors import BudgetExceeded, StepFailed
 from manyhands.runtime import Run
 from manyhands.teams.answer.case import Case, Desk
-from manyhands.teams.answer.closing import conclude, is_spent
+from manyhands.teams.answer.closing import conclude
 from manyhands.teams.answer.combiner import combine
 from manyhands.teams.answer.critic import criticise
 from manyhands.teams.answer.opening import prepare

@@ -1,0 +1,134 @@
+"""Checking an agent's steps while it works, and what follows from a flag.
+
+Invariants: a flag is a pure function of what is journaled, so a replay flags the same; where a
+flag decides something, what was flagged is a step's value, so a replay with other checks decides
+the same; what an agent is told of its flags is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from manyhands.agents.calls import CallResult
+from manyhands.agents.flagging import OnFlag, Policy
+from manyhands.agents.request import Attempt
+from manyhands.agents.stepcheck.checking import BROKEN, STANDARD, Checker, StepCheck
+from manyhands.agents.stepcheck.records import Call, Result, Source, Step
+from manyhands.agents.stepcheck.replies import kind_of, tokens_of
+from manyhands.errors import RoleError
+from manyhands.runtime import Effect, Run
+
+#: The type of the record of a step's flags. Its ``data``: ``policy``, and ``flags``.
+FLAG = "agent:flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is checked of an agent's steps. ``tree``: the state of its workspace, as a hash; it must
+    be a function of what is journaled."""
+
+    checks: Mapping[str, StepCheck] = field(default_factory=lambda: STANDARD)
+    tree: Callable[[], str] | None = None
+
+    def fits(self, on_flag: OnFlag, where: str) -> None:
+        """Raises `RoleError` where a policy names a check that is not here."""
+        for name in on_flag.checks:
+            if name not in self.checks:
+                raise RoleError(
+                    f"{where}: on_flag names {name!r}; checks: {', '.join(self.checks)}",
+                    next="correct or remove the name",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What follows from the flags of one step. ``message``: for whoever is to hear of it."""
+
+    policy: Policy
+    message: str
+
+
+class Watching:
+    """One agent that is watched."""
+
+    def __init__(
+        self, watch: Watch, scope: Run, role: str, tools: Sequence[str], on_flag: OnFlag
+    ) -> None:
+        self._watch = watch
+        self._scope = scope
+        self._role = role
+        self._on_flag = on_flag
+        known: dict[str, Mapping[str, Any]] = {name: {} for name in tools}
+        self._checker = Checker(watch.checks, {scope.path: Source(role, known)})
+        self._steps = 0
+        self._given: list[str] = []
+        self._told = 0
+
+    def hear(self, text: str) -> None:
+        """The agent is shown this with its next request."""
+        self._given.append(text)
+
+    async def see(
+        self, key: str, attempt: Attempt, results: Sequence[CallResult] = (), fault: str = ""
+    ) -> Told | None:
+        """Check the step; journal its flags. None: nothing follows. ``fault``: what the turn loop
+        found wrong with it, which it tells the model itself."""
+        found = self._checker.see(self._step(key, attempt, results, fault))
+        flags = [flag.to_json() for flag in found]
+        if self._on_flag.decides:
+            flags = cast(
+                list[dict[str, Any]],
+                await self._scope.step(f"{key}/flags", lambda: flags, effect=Effect.PURE),
+            )
+        if not flags:
+            return None
+        policy = _policy(flags, self._on_flag)
+        told_already = policy is Policy.NUDGE and bool(fault)
+        if policy is not Policy.NOTE and (told_already or self._told >= self._on_flag.most):
+            policy = Policy.NOTE
+        await self._scope.record(f"{key}/flag", FLAG, {"policy": policy, "flags": flags})
+        if policy is Policy.NOTE:
+            return None
+        self._told += 1
+        return Told(policy, _message(flags, self._on_flag))
+
+    def _step(self, key: str, attempt: Attempt, results: Sequence[CallResult], fault: str) -> Step:
+        given, self._given = tuple(self._given), []
+        index, self._steps = self._steps, self._steps + 1
+        return Step(
+            agent=self._scope.path,
+            role=self._role,
+            index=index,
+            text=attempt.text,
+            kind=kind_of(attempt, fault),
+            at=self._scope.key(key),
+            calls=tuple(Call(c.name, c.arguments, c.id) for c in attempt.calls),
+            results=tuple(
+                Result(r.tool, r.text, r.ok and r.ran, attempt.calls[i].id, not r.ran)
+                for i, r in enumerate(results)
+                if i < len(attempt.calls)
+            ),
+            given=given,
+            finish_reason=attempt.finish_reason,
+            fault=fault,
+            tokens=tokens_of(attempt),
+            seconds=attempt.seconds,
+            tree=self._watch.tree() if self._watch.tree is not None else "",
+        )
+
+
+def _policy(flags: Sequence[Mapping[str, Any]], on_flag: OnFlag) -> Policy:
+    names = [flag["check"] for flag in flags if flag["check"] != BROKEN]
+    return on_flag.of(names) if names else Policy.NOTE
+
+
+def _message(flags: Sequence[Mapping[str, Any]], on_flag: OnFlag) -> str:
+    """Only what a policy is for; what is merely noted is not said."""
+    lines = ["Your last step looks wrong to a check that no model made; it may be mistaken:"]
+    for flag in flags:
+        if _policy([flag], on_flag) is not Policy.NOTE:
+            lines.append(f"- {flag['check']}: {flag['reason']}")
+    lines.append("Look into it: correct it, or say in one sentence why it is right, and go on.")
+    return "\n".join(lines)
