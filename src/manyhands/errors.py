@@ -5,8 +5,10 @@
     ManyhandsError
     ├── ConfigError              a file, a flag or a setting that a person wrote
     │   ├── RoleError            a role file (markdown with front matter)
-    │   └── StudyError           a study.toml, or the repository it stands in
-    │       └── RepositoryError  not a git repository, dirty, no commit, a ref that moved
+    │   ├── StudyError           a study.toml, or the repository it stands in
+    │   │   └── RepositoryError  not a git repository, dirty, no commit, a ref that moved
+    │   └── TaskError            a task's directory: not there, malformed, or its own scripts fail
+    │       └── TaskUnsupported  it asks for what there is not without Docker
     ├── JournalError             the journal's file
     │   ├── JournalUnreadable    not a journal, damaged, or not permitted
     │   ├── JournalTooNew        written by a newer schema
@@ -83,6 +85,12 @@ class StudyError(ConfigError): ...
 
 
 class RepositoryError(StudyError): ...
+
+
+class TaskError(ConfigError): ...
+
+
+class TaskUnsupported(TaskError): ...
 
 
 class JournalError(ManyhandsError):

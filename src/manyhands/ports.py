@@ -366,10 +366,17 @@ class Sandbox(Protocol):
         ...
 
     def fork(
-        self, *, writable: bool = True, limits: SandboxLimits | None = None
+        self,
+        *,
+        writable: bool = True,
+        limits: SandboxLimits | None = None,
+        scratch: Sequence[str] | None = None,
     ) -> AbstractAsyncContextManager[Sandbox]:
         """A new sandbox on top of this one's present state; neither sees the other from here on,
-        and it may outlive this one. Raises `errors.SandboxBusy` while a command runs."""
+        and it may outlive this one. Raises `errors.SandboxBusy` while a command runs.
+
+        ``scratch``: as in `Sandboxes.open`; None: at the places of this one's, empty all the same.
+        """
         ...
 
     async def close(self) -> None:
@@ -388,7 +395,8 @@ class Enforced:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What sandboxes enforce here. ``backend``: overlay, copy, unsafe-local, or none."""
+    """What sandboxes enforce here. ``backend``: overlay, copy, docker, unsafe-local, or
+    none."""
 
     backend: str
     enforced: tuple[Enforced, ...]
@@ -410,6 +418,7 @@ class Sandboxes(Protocol):
         env: Mapping[str, str] | None = None,
         readable: Sequence[Path] = (),
         place: str | None = None,
+        scratch: Sequence[str] = (),
     ) -> AbstractAsyncContextManager[Sandbox]:
         """A sandbox whose workspace starts as the folder ``base``, which is never written to and
         must not change meanwhile.
@@ -417,6 +426,10 @@ class Sandboxes(Protocol):
         ``env``: variables of its commands, beside a minimal set of its own. ``readable``: paths of
         this machine that commands may read, too. ``place``: where commands find the workspace;
         None: at its own path, so that programs that know their path still work.
+
+        ``scratch``: absolute paths of folders beside the workspace, empty at the start, that
+        commands may write to, as /tmp. They are no part of any snapshot, diff or fork, and end
+        with the sandbox. Refused where there is no isolation.
         """
         ...
 

@@ -1,0 +1,1 @@
+"""An agent's working copy: its changes are journaled call by call, and outlive a crash."""
