@@ -1,0 +1,1 @@
+"""The code team: an orchestrator that cannot touch files, explorers that cannot write, coders."""
