@@ -67,6 +67,8 @@ def show_sandboxes(found: Examination) -> None:
     table(("", "enforced", "how, or why not"), rows)
     for note in boxes.notes:
         out.print(f"  {escape(plain(note))}")
+    docker = "could be used" if found.docker.answers else "not available"
+    out.print(f"  Docker (`--docker IMAGE`) {docker}: {escape(plain(found.docker.how))}")
     out.print()
 
 

@@ -364,6 +364,30 @@ async def check_fork(sandboxes: Sandboxes, folder: Path) -> None:
             assert await child.diff(later) == ()
 
 
+async def check_scratch(sandboxes: Sandboxes, folder: Path) -> None:
+    """Folders beside the workspace: empty, written to, in no diff, not seen by a fork."""
+    base = fill(folder)
+    for bad in ("logs", "/usr", "/usr/bin/x", "/", "/tmp", "/a/../b"):
+        with raises(SandboxError):
+            async with sandboxes.open(base, scratch=[bad]):
+                raise AssertionError("opened")
+    if not any(each.name == "files" and each.holds for each in sandboxes.capabilities.enforced):
+        with raises(SandboxRefused):
+            async with sandboxes.open(base, scratch=["/logs"]):
+                raise AssertionError("opened")
+        return
+    async with sandboxes.open(base, scratch=["/logs", "/tests"]) as sandbox:
+        made = await sandbox.exec("ls -A /logs /tests; mkdir /logs/a && echo x > /logs/a/b")
+        assert (made.code, made.output.split()) == (0, [b"/logs:", b"/tests:"])
+        assert (await sandbox.exec("cat /logs/a/b")).output == b"x\n"
+        assert await sandbox.diff() == ()
+        async with sandbox.fork() as same, sandbox.fork(scratch=["/other"]) as other:
+            assert (await same.exec("ls -A /logs && echo y > /tests/y")).output == b""
+            assert (await other.exec("ls /logs || echo z > /other/z")).output != b""
+            assert (await other.exec("cat /other/z")).output == b"z\n"
+        assert (await sandbox.exec("ls /tests")).output == b""
+
+
 async def check_explorer(sandboxes: Sandboxes, folder: Path) -> None:
     """One that only reads: its commands may scribble, and nobody ever sees it."""
     base = fill(folder)
@@ -442,6 +466,7 @@ SANDBOX_CHECKS: tuple[Check, ...] = (
     check_subtle_change,
     check_snapshots,
     check_fork,
+    check_scratch,
     check_explorer,
     check_apart,
     check_close,

@@ -5,6 +5,7 @@ Invariant: looking changes nothing but for a trial sandbox, which is gone when i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ from manyhands import __version__
 from manyhands.config import Config, find_config, home
 from manyhands.ports import Capabilities
 from manyhands.wiring.machine import Machine, look_around
-from manyhands.wiring.sandboxes import sandbox_capabilities
+from manyhands.wiring.sandboxes import docker_state, sandbox_capabilities
 
 #: What is asked for its version, and what it is needed for.
 PROGRAMS = {
@@ -38,6 +39,14 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
+class Docker:
+    """Whether sandboxes could be its containers, and how or why not."""
+
+    answers: bool
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
 class Examination:
     version: str
     python: str
@@ -48,6 +57,7 @@ class Examination:
     journal: str
     journal_state: str
     sandboxes: Capabilities
+    docker: Docker
     machine: Machine
     configured: tuple[str, ...]
 
@@ -66,6 +76,7 @@ async def examine(config: Config, folder: Path) -> Examination:
         journal=journal,
         journal_state=state_of(journal),
         sandboxes=sandbox_capabilities(),
+        docker=Docker(*await asyncio.to_thread(docker_state)),
         machine=await look_around(),
         configured=tuple(sorted(config.models)),
     )

@@ -7,6 +7,7 @@ the same layers and in the same network of nobody else. Which backend it is, is 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import fcntl
 import functools
 import os
@@ -49,9 +50,14 @@ class LinuxLauncher:
     readable: tuple[Path, ...]
     env: Mapping[str, str]
     together: Together
+    scratch: tuple[str, ...] = ()
 
     def place(self, workspace: Workspace) -> str:
         return self.at
+
+    def beside(self, scratch: Sequence[str]) -> LinuxLauncher:
+        """One with other folders beside the workspace. Raises SandboxRefused."""
+        return dataclasses.replace(self, scratch=tree.scratch_places(scratch, self.at))
 
     @asynccontextmanager
     async def launch(
@@ -63,7 +69,8 @@ class LinuxLauncher:
         group = cgroups.make(limits.memory_mb, limits.processes)
         try:
             with tempfile.TemporaryFile() as file:
-                given = Tree(workspace.path, self.at, space.folder, self.readable)
+                given = Tree(workspace.path, self.at, space.folder, self.readable, self.scratch)
+                tree.make_scratch(space.root, given)
                 arguments = tree.arguments(self.bwrap, given)
                 file.write(b"".join(os.fsencode(each) + b"\0" for each in arguments))
                 file.seek(0)
@@ -153,6 +160,7 @@ class LinuxSandboxes:
         env: Mapping[str, str] | None = None,
         readable: Sequence[Path] = (),
         place: str | None = None,
+        scratch: Sequence[str] = (),
     ) -> AsyncGenerator[WorkspaceSandbox]:
         """See ``ports.Sandboxes``."""
         limits = limits or SandboxLimits()
@@ -162,7 +170,7 @@ class LinuxSandboxes:
             raise SandboxError(f"place {at!r} is no absolute path", next="give one, as /workspace")
         launcher = LinuxLauncher(
             self._bwrap, at, tuple(readable), dict(env or {}), self._together()
-        )
+        ).beside(scratch)
         workspace = await in_thread(functools.partial(self._make, real, limits, writable))
         sandbox = WorkspaceSandbox(workspace, launcher, limits, writable=writable)
         try:

@@ -47,6 +47,10 @@ class Launcher(Protocol):
         """What the launch needs stays open until it has happened."""
         ...
 
+    def beside(self, scratch: Sequence[str]) -> Launcher:
+        """One that offers these folders beside the workspace, and no others."""
+        ...
+
 
 class WorkspaceSandbox:
     """Implements ``ports.Sandbox``."""
@@ -188,13 +192,18 @@ class WorkspaceSandbox:
 
     @asynccontextmanager
     async def fork(
-        self, *, writable: bool = True, limits: SandboxLimits | None = None
+        self,
+        *,
+        writable: bool = True,
+        limits: SandboxLimits | None = None,
+        scratch: Sequence[str] | None = None,
     ) -> AsyncGenerator[WorkspaceSandbox]:
         """See ``ports.Sandbox``."""
         wanted = limits or self._limits
+        launcher = self._launcher if scratch is None else self._launcher.beside(scratch)
         async with self._still():
             workspace = await self._in_thread(lambda: self._workspace.fork(wanted))
-        child = WorkspaceSandbox(workspace, self._launcher, wanted, writable=writable)
+        child = WorkspaceSandbox(workspace, launcher, wanted, writable=writable)
         try:
             yield child
         finally:

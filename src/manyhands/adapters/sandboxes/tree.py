@@ -6,6 +6,7 @@ from the outside in, so the deepest entry that names a path decides.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyhands.errors import SandboxRefused
 from manyhands.isolation import limits as tree_limits
 from manyhands.isolation import paths, supervisor
 from manyhands.isolation.limits import MB
@@ -57,6 +59,7 @@ class Tree:
     place: str
     ground: str
     readable: tuple[Path, ...] = ()
+    scratch: tuple[str, ...] = ()
 
 
 def arguments(bwrap: Bwrap, tree: Tree) -> list[str]:
@@ -68,6 +71,7 @@ def arguments(bwrap: Bwrap, tree: Tree) -> list[str]:
         ("/tmp", ("--bind", f"{tree.ground}/tmp", "/tmp")),
         (HOME, ("--bind", f"{tree.ground}/home", HOME)),
         *_readable(tree),
+        *((at, ("--bind", f"{tree.ground}/{name}", at)) for name, at in _scratch(tree)),
         (tree.place, ("--bind", tree.workspace, tree.place)),
         *_interpreter(tree),
         (INSIDE, ("--ro-bind", str(SUPERVISOR), INSIDE)),
@@ -76,6 +80,35 @@ def arguments(bwrap: Bwrap, tree: Tree) -> list[str]:
     locks = [argument for path in LOCKED for argument in ("--remount-ro", path)]
     more = ["--disable-userns"] if bwrap.locks_userns else []
     return [*NAMESPACES, *more, *(one for _, given in mounts for one in given), *locks]
+
+
+def _scratch(tree: Tree) -> list[tuple[str, str]]:
+    """(its name on the sandbox's tmpfs, where commands find it)"""
+    return [(f"scratch-{number}", at) for number, at in enumerate(tree.scratch)]
+
+
+def make_scratch(ground: int, tree: Tree) -> None:
+    """``ground``: the open folder of the sandbox's tmpfs."""
+    for name, _ in _scratch(tree):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=ground)
+
+
+def scratch_places(asked: Sequence[str], place: str) -> tuple[str, ...]:
+    """Raises SandboxRefused for one that would cover the workspace, or what commands need."""
+    taken = [Path(each) for each in (place, HOME, "/tmp", "/proc", "/dev", "/run")]
+    taken += paths.readable(network=False)
+    for each in asked:
+        path = Path(each)
+        meets = [t for t in taken if path.is_relative_to(t) or t.is_relative_to(path)]
+        if not path.is_absolute() or ".." in path.parts or meets:
+            why = f"it meets {meets[0]}" if meets else "it is no absolute path"
+            raise SandboxRefused(
+                f"a scratch folder cannot be at {each!r}: {why}",
+                next="name a folder of its own, as /logs",
+            )
+        taken.append(path)
+    return tuple(os.path.normpath(each) for each in asked)
 
 
 def _readable(tree: Tree) -> list[tuple[str, tuple[str, ...]]]:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyhands.errors import SandboxError
+from manyhands.errors import SandboxError, SandboxRefused
 from manyhands.ports import Capabilities, SandboxLimits
 
 from . import tree
@@ -29,6 +29,14 @@ class DirectLauncher:
 
     def place(self, workspace: Workspace) -> str:
         return workspace.path
+
+    def beside(self, scratch: Sequence[str]) -> DirectLauncher:
+        if scratch:
+            raise SandboxRefused(
+                f"without isolation there is no scratch folder at {scratch[0]}",
+                next="use a folder of the workspace, or a sandbox with isolation",
+            )
+        return self
 
     @asynccontextmanager
     async def launch(
@@ -57,6 +65,7 @@ class UnsafeLocal:
         env: Mapping[str, str] | None = None,
         readable: Sequence[Path] = (),
         place: str | None = None,
+        scratch: Sequence[str] = (),
     ) -> AsyncGenerator[WorkspaceSandbox]:
         """See ``ports.Sandboxes``; all of the machine is readable, wherever it lies."""
         if place is not None:
@@ -67,9 +76,8 @@ class UnsafeLocal:
         limits = limits or SandboxLimits()
         real = real_folder(base)
         make = functools.partial(_make, real, limits)
-        sandbox = WorkspaceSandbox(
-            await in_thread(make), DirectLauncher(dict(env or {})), limits, writable=writable
-        )
+        launcher = DirectLauncher(dict(env or {})).beside(scratch)
+        sandbox = WorkspaceSandbox(await in_thread(make), launcher, limits, writable=writable)
         try:
             yield sandbox
         finally:
