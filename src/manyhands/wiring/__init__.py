@@ -19,7 +19,8 @@ from manyhands.config import ALGORITHM, Config, home
 from manyhands.errors import ConfigError, RoleError
 from manyhands.ports import JobRunner, Model
 from manyhands.runtime import Runtime, SkippingClock, Workflow
-from manyhands.wiring.answer import LAB_ROLES, answer_workflow, check_roles
+from manyhands.wiring.answer import answer_workflow
+from manyhands.wiring.code import code_workflow
 from manyhands.wiring.listing import Assigned, Listed, assigned, configured
 from manyhands.wiring.machine import (
     PROBE,
@@ -32,6 +33,7 @@ from manyhands.wiring.machine import (
     ways_told,
 )
 from manyhands.wiring.models import Address, Endpoints, address_of, make_model
+from manyhands.wiring.roles import LAB_ROLES, check_roles
 from manyhands.wiring.tapes import Recording, Replay, Tape, open_tape, secrets_known
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ __all__ = [
     "answer_workflow",
     "assigned",
     "cast_of",
+    "code_workflow",
     "configured",
     "job_runner",
     "journal_url",
@@ -94,7 +97,11 @@ def open_runtime(config: Config, journal: str | None = None, tape: Tape | None =
     """The runtime with every workflow that can be resumed here. A replay does not wait."""
     return Runtime.open(
         journal_url(config, journal),
-        workflows=[lab_workflow(config, tape=tape), answer_workflow(config, tape=tape)],
+        workflows=[
+            lab_workflow(config, tape=tape),
+            answer_workflow(config, tape=tape),
+            code_workflow(config, tape=tape),
+        ],
         clock=SkippingClock() if isinstance(tape, Replay) else None,
         secrets=secrets_known(config),
     )

@@ -1,0 +1,113 @@
+"""The result as the user gets it: the change, what the check says of it, what is not in it.
+
+Invariant: ``complete`` is what the check says of the very state that the patch leads to. No model
+is needed here, so this also ends a run whose budget is gone.
+"""
+
+from __future__ import annotations
+
+from manyhands.agents.ending import step_or_do
+from manyhands.agents.workspace.tree import Tree
+from manyhands.runtime import ArtifactStatus, Run
+from manyhands.teams.code.case import Case
+from manyhands.teams.code.commands import run_check
+from manyhands.teams.code.patches import unified_diff
+from manyhands.teams.code.records import Check, FileChange, Outcome, Task, TaskState
+from manyhands.teams.code.trunk import load
+
+
+async def conclude(run: Run, case: Case) -> Outcome:
+    head = await step_or_do(run, "final", lambda: _head(run, case), str)
+    tree = load(run, head)
+    check = await _final_check(run, case, tree)
+    patch = await step_or_do(run, "patch", lambda: _patch(run, case, tree), str)
+    left = _left(case)
+    no_check = case.ending == "answered" and not case.ended and not left
+    complete = check.passed if check is not None else no_check
+
+    async def made() -> Outcome:
+        spent = run.spent()
+        return Outcome(
+            instruction=case.order.instruction,
+            complete=complete,
+            summary=case.summary,
+            check=check,
+            patch=patch,
+            tree=head,
+            base=str(case.desk.ground.base),
+            files=_files(case, tree),
+            tasks=tuple(case.tasks.values()),
+            plan=case.plan,
+            context=tuple(case.store.shown().splitlines()),
+            left=left,
+            notes=tuple(case.notes),
+            ending=case.ended or case.ending,
+            agents=case.crew.costs(run),
+            seconds=round(run.seconds(), 3),
+            requests=spent.get("requests", 0),
+            tokens=spent.get("tokens", 0),
+            micro_usd=spent.get("micro_usd", 0),
+        )
+
+    outcome = await step_or_do(run, "outcome", made, Outcome)
+    await run.put(
+        "patch-artifact",
+        "patch",
+        run.read_blob(patch),
+        kind="patch",
+        status=ArtifactStatus.ACCEPTED if complete else ArtifactStatus.PROPOSED,
+    )
+    return outcome
+
+
+async def _head(run: Run, case: Case) -> str:
+    return await run.blob(case.trunk.head(run).model_dump_json().encode())
+
+
+async def _final_check(run: Run, case: Case, tree: Tree) -> Check | None:
+    order, ground = case.order, case.desk.ground
+    if not order.check:
+        return None
+
+    async def made() -> Check:
+        known = case.checked.get(tree.hash)
+        return known or await run_check(run, ground, tree, order.check, order.seconds)
+
+    return await step_or_do(run, "last-check", made, Check)
+
+
+async def _patch(run: Run, case: Case, tree: Tree) -> str:
+    ignored = case.desk.ignored
+    text = await unified_diff(case.desk.ground, run.read_blob, Tree(), tree, ignored)
+    return await run.blob(text.encode())
+
+
+def _files(case: Case, tree: Tree) -> tuple[FileChange, ...]:
+    found: list[FileChange] = []
+    for path in case.trunk.changed(Tree(), tree):
+        there = (case.desk.ground.base / path).is_symlink() or (
+            case.desk.ground.base / path
+        ).exists()
+        gone = tree.nodes[path].kind == "gone"
+        found.append(
+            FileChange(path=path, kind="deleted" if gone else "changed" if there else "added")
+        )
+    return tuple(found)
+
+
+def _left(case: Case) -> tuple[str, ...]:
+    """What is not in the patch, task by task, and why it ended early."""
+    found = [case.ended] if case.ended else []
+    for task in case.tasks.values():
+        if task.state in (TaskState.WAITING, TaskState.RUNNING):
+            found.append(f"{task.id} was not done: {task.detail or 'it was not started'}")
+    given_up = set(case.left_out)
+    for task in case.held():
+        if task.id not in given_up:
+            found.append(f"{task.id}: {_why(task)}")
+    return tuple(found)
+
+
+def _why(task: Task) -> str:
+    assert task.held is not None
+    return f"changes in {len(task.changed)} files are not in the patch: {task.held.why}"
