@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from manyhands.cli import app
+from manyhands.errors import ManyhandsError
 
 EXAMPLE = Path(__file__).parents[2] / "examples/answer"
 QUESTION = "Which of FastAPI, Flask and Django should I take for a small JSON API?"
@@ -137,12 +141,17 @@ def test_a_recorded_answer_is_replayed_to_the_byte(shell: Shell) -> None:
     ],
 )
 def test_bad_input_is_told_before_anything_runs(
-    shell: Shell, words: tuple[str, ...], says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
 ) -> None:
-    said = shell("answer", *words, code=2)
-    assert says in said
-    assert "→" in said
-    assert "[]" in shell("runs", "--json")
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MANYHANDS_HOME", str(tmp_path / "home"))
+    error = CliRunner().invoke(app, ["answer", *words]).exception
+    assert isinstance(error, ManyhandsError)
+    assert error.exit_code == 2
+    assert says in str(error)
+    assert error.next
+    assert not (tmp_path / "home/journal.db").exists()
 
 
 def test_memory_is_listed_shown_marked_stale_and_forgotten(shell: Shell) -> None:

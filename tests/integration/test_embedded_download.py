@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import tqdm.std
 from aiohttp import web
 
 from manyhands.adapters.models.embedded import EmbeddedModel
@@ -231,6 +232,15 @@ async def test_a_cancelled_download_stops(hub: Hub, tmp_path: Path) -> None:
     blobs = tmp_path / "hub" / f"models--{REPO.replace('/', '--')}" / "blobs"
     await asyncio.to_thread(until, lambda: not list(blobs.iterdir()), "nothing is left of it")
     assert not any(p.done == p.total for p in told)
+
+    def is_free() -> bool:
+        """The lock of all progress bars of the process, which a stopped one must not keep."""
+        lock = tqdm.std.TqdmDefaultWriteLock.th_lock
+        if free := lock.acquire(timeout=5):
+            lock.release()
+        return free
+
+    assert await asyncio.to_thread(is_free)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_the_command_goes_before_the_settings_and_those_before_the_role_file(
     )
     assert filler(config_of(researcher="algorithm")) is None
     assert filler(config_of(researcher="local"), researcher="algorithm") is None
-    with pytest.raises(ConfigError, match="no role 'resercher'; roles: critic, memory, planner"):
+    with pytest.raises(ConfigError, match="no role 'resercher'; roles: coder, critic, explorer"):
         filler(config_of(resercher="local"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.adapters.sandboxes import beneath, calls, files
+from manyhands.adapters.sandboxes import beneath, calls, files, tree
 from manyhands.adapters.sandboxes.capabilities import describe
 from manyhands.adapters.sandboxes.changes import ALL, Comparison
 from manyhands.adapters.sandboxes.output import HeadTail
@@ -175,3 +175,14 @@ def test_every_backend_says_of_each_thing_how_or_why_not(backend: str) -> None:
     if backend in ("none", "unsafe-local"):
         claims = {each.name for each in found.enforced if each.holds}
         assert claims <= {"cgroup", "non-root"}
+
+
+@pytest.mark.parametrize(
+    "place", ["logs", "/", "/usr", "/bin/x", "/tmp/x", "/app", "/app/x", "/a/../b"]
+)
+def test_scratch_folders_cover_nothing_that_is_needed(place: str) -> None:
+    with pytest.raises(SandboxRefused):
+        tree.scratch_places([place], "/app")
+    with pytest.raises(SandboxRefused):
+        tree.scratch_places(["/logs", "/logs/inner"], "/app")
+    assert tree.scratch_places(["/logs/", "/tests"], "/app") == ("/logs", "/tests")

@@ -7,34 +7,35 @@ from typing import Annotated, Literal
 
 import typer
 
+from manyhands.cli import orders
 from manyhands.cli.answer_progress import AnswerProgress, print_outcome
-from manyhands.cli.models import fetch
 from manyhands.cli.printing import err, out, plain, print_json, table
 from manyhands.cli.runs import (
-    MODEL_FORMS,
     AsJson,
     Journal,
     NewId,
+    OfAll,
+    Patience,
+    Resumed,
     Tokens,
     Usd,
     go,
+    named_models,
     result_of,
-    runtime_of,
 )
-from manyhands.cli.tapes import Record, ReplayFrom, journal_of, run_id_of, taped
-from manyhands.config import load_config, located_text
+from manyhands.cli.tapes import Record, ReplayFrom
+from manyhands.config import load_config
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime
 from manyhands.teams.answer.records import Order, Outcome
-from manyhands.wiring import Endpoints
 from manyhands.wiring.answer import (
     ANSWER,
-    ANSWER_ROLES,
     answer_models,
     answer_workflow,
     memory_of,
     shelves_of,
 )
+from manyhands.wiring.roles import ANSWER_ROLES
 from manyhands.wiring.tools import tool_servers
 
 memory = typer.Typer(
@@ -61,18 +62,11 @@ Servers = Annotated[
 Python = Annotated[
     bool, typer.Option(help="Give agents a sandboxed Python, where there is a sandbox.")
 ]
-OfAll = Annotated[str, typer.Option("--model", help=f"Of all roles: {MODEL_FORMS}")]
 OfRoles = Annotated[
     list[str] | None,
     typer.Option("--role", help=f"ROLE=MODEL, of {', '.join(ANSWER_ROLES)}. Repeatable."),
 ]
-Patience = Annotated[
-    float, typer.Option(help="Seconds of silence of a model that are taken for a hang.", min=0.1)
-]
 Kept = Annotated[bool, typer.Option("--memory", help="Recall and keep findings of this project.")]
-Resumed = Annotated[
-    str, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
-]
 
 
 def answer(
@@ -118,7 +112,11 @@ def answer(
         )
     budget = Budget(tokens=tokens, requests=requests, usd=usd)
     if resume:
-        go(_resume(resume, budget, record, journal, as_json))
+        go(
+            orders.resume(
+                _TEAM, resume, _watch(as_json), budget=budget, record=record, journal=journal
+            )
+        )
         return
     order = Order(
         question=question.strip(),
@@ -127,14 +125,26 @@ def answer(
         mcp=tuple(mcp or ()),
         python=python,
         route=_route(route),
-        models=_models(model, role or []),
+        models=named_models(model, role or []),
         workers=workers,
         max_revisions=max_revisions,
         patience=patience,
         project=str(project.resolve()),
         memory=memory,
     )
-    go(_begin(order, budget, run_id, record, replay, journal, as_json))
+    tool_servers(load_config(Path.cwd()), order.mcp)  # none is started by that
+    go(
+        orders.begin(
+            _TEAM,
+            order,
+            _watch(as_json),
+            budget=budget,
+            run_id=run_id,
+            record=record,
+            replay=replay,
+            journal=journal,
+        )
+    )
 
 
 def _route(wanted: str) -> Literal["auto", "single", "team"]:
@@ -151,64 +161,21 @@ def _folder(docs: Path | None) -> str:
     return str(docs.resolve())
 
 
-def _models(model: str, roles: list[str]) -> dict[str, str]:
-    """Role -> model, '' for all others; paths are made absolute, for a resume from anywhere."""
-    here = Path.cwd()
-    named = {"": located_text(model, here)} if model else {}
-    for item in roles:
-        name, _, spec = item.partition("=")
-        if not name or not spec:
-            raise ConfigError(f"--role {item!r}", next="write --role critic=MODEL")
-        named[name] = located_text(spec, here)
-    return named
+_TEAM = orders.Team(ANSWER, lambda config, tape: answer_workflow(config, tape=tape), answer_models)
 
 
-async def _begin(
-    order: Order,
-    budget: Budget,
-    run_id: str | None,
-    record: Path | None,
-    replay: Path | None,
-    journal: str | None,
-    as_json: bool,
-) -> None:
-    config = load_config(Path.cwd())
-    tool_servers(config, order.mcp)  # none is started by that
-    with taped(config, record, replay) as tape:
-        async with Endpoints(config, tape) as endpoints:
-            await answer_models(order, config, endpoints)
-            await fetch(endpoints)
-        id = run_id_of(tape, run_id, ANSWER)
-        with journal_of(tape, journal) as url:
-            async with runtime_of(url, tape) as runtime:
-                workflow = answer_workflow(config, tape=tape)
-                handle = await runtime.start(workflow, order, run_id=id, budget=budget)
-                await _watch(runtime, handle, as_json)
+def _watch(as_json: bool) -> orders.Watch:
+    async def watch(runtime: Runtime, handle: RunHandle) -> None:
+        with AnswerProgress(runtime, handle.run_id, quiet=as_json) as progress:
+            outcome: Outcome = await result_of(
+                handle, progress.follow(), "manyhands answer --resume"
+            )
+        if as_json:
+            print_json(outcome.model_dump(mode="json") | {"run": handle.run_id})
+        else:
+            print_outcome(outcome, handle.run_id)
 
-
-async def _resume(
-    run_id: str, budget: Budget, record: Path | None, journal: str | None, as_json: bool
-) -> None:
-    with taped(load_config(Path.cwd()), record, None) as tape:
-        async with runtime_of(journal, tape) as runtime:
-            if runtime.view(run_id).workflow != ANSWER:
-                raise ConfigError(
-                    f"run {run_id!r} is of {runtime.view(run_id).workflow!r}, not of {ANSWER!r}",
-                    next=f"manyhands resume {run_id}",
-                )
-            run_id_of(tape, run_id, ANSWER)
-            more = budget if budget.model_dump(exclude_none=True, exclude={"units"}) else None
-            handle = await runtime.resume(run_id, budget=more)
-            await _watch(runtime, handle, as_json)
-
-
-async def _watch(runtime: Runtime, handle: RunHandle, as_json: bool) -> None:
-    with AnswerProgress(runtime, handle.run_id, quiet=as_json) as progress:
-        outcome: Outcome = await result_of(handle, progress.follow(), "manyhands answer --resume")
-    if as_json:
-        print_json(outcome.model_dump(mode="json") | {"run": handle.run_id})
-    else:
-        print_outcome(outcome, handle.run_id)
+    return watch
 
 
 # -------------------------------------------------------------------- memory

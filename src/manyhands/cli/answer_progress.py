@@ -3,15 +3,15 @@ the answer in a terminal. What agents wrote is printed inert."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from manyhands.cli.following import Following
 from manyhands.cli.printing import err, out, plain, table
-from manyhands.runtime import Event, RunState, Runtime
+from manyhands.cli.spending import spent_told
+from manyhands.runtime import Event, Runtime
 from manyhands.teams.answer.records import Outcome
 
 _MARKS = {
@@ -21,51 +21,19 @@ _MARKS = {
 }
 
 
-class AnswerProgress:
-    """Prints events as they come. Use as a context manager around the run."""
-
+class AnswerProgress(Following):
     def __init__(self, runtime: Runtime, run_id: str, *, quiet: bool = False) -> None:
-        self._runtime = runtime
-        self._state = RunState(run_id)
-        self._quiet = quiet
         self._at_work: dict[str, str] = {}
         self._titles: dict[str, str] = {}
-        self._due = 0.0
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            disable=quiet or not err.is_terminal,
-        )
-        self._task = self._bar.add_task("preparing")
-        self._say(f"[dim]run[/] {run_id} [dim]· Ctrl-C leaves it resumable[/]")
+        super().__init__(runtime, run_id, quiet=quiet)
 
-    def __enter__(self) -> AnswerProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    async def follow(self) -> None:
-        """Until the run ends."""
-        async for event in self._runtime.events(self._state.run_id, follow=True):
-            self._state.apply(event)
-            self._show(event)
-
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            self._bar.console.print(text, highlight=False, soft_wrap=True)
-
-    def _show(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         data = event.data
         match event.type:
             case "answer:index":
-                self._say(f"[dim]{data['files']} files, {data['passages']} passages[/]")
+                self.say(f"[dim]{data['files']} files, {data['passages']} passages[/]")
             case "answer:route":
-                self._say(
+                self.say(
                     f"[bold]{data['way']}[/] [dim]{escape(plain(data['reason']))} ({data['by']})[/]"
                 )
             case "answer:plan":
@@ -76,7 +44,7 @@ class AnswerProgress:
                 self._critique(data)
             case "answer:revision":
                 ran = ", ".join(data["ran"])
-                self._say(
+                self.say(
                     f"[bold]revision {data['number']}[/] of {escape(ran)}: "
                     f"{data['issues_before']} → {data['issues_after']} issues"
                 )
@@ -87,45 +55,35 @@ class AnswerProgress:
                 self._at_work[agent] = self._name(agent)
             case _:
                 pass
-        if not self._bar.disable and time.monotonic() >= self._due:
-            # What was spent is summed over all steps: not at every event of a long run.
-            self._due = time.monotonic() + 0.2
-            self._bar.update(self._task, description=self._now())
 
     def _name(self, agent: str) -> str:
         parts = [part for part in agent.split("/") if part not in ("agent", "work")]
         return self._titles.get(parts[-1], parts[-1])
 
-    def _now(self) -> str:
+    def now(self) -> str:
         names = ", ".join(self._at_work.values()) or "thinking"
-        return f"{escape(plain(names))} [dim]{spent_told(dict(self._state.spent()))}[/]"
+        return f"{escape(plain(names))} [dim]{spent_told(dict(self.state.spent()))}[/]"
 
     def _plan(self, plan: dict[str, Any]) -> None:
         if plan["fallback"]:
-            self._say(f"[yellow]{escape(plain(plan['fallback']))}[/]")
+            self.say(f"[yellow]{escape(plain(plan['fallback']))}[/]")
         for task in plan["subtasks"]:
             self._titles[task["id"]] = task["title"]
             if len(plan["subtasks"]) > 1:
                 needs = f" [dim]after {', '.join(task['needs'])}[/]" if task["needs"] else ""
-                self._say(f"  [cyan]{task['id']}[/] {escape(plain(task['title']))}{needs}")
+                self.say(f"  [cyan]{task['id']}[/] {escape(plain(task['title']))}{needs}")
 
     def _work(self, work: dict[str, Any]) -> None:
         told = f"{len(work['findings'])} findings"
         if work["detail"]:
             told += f", {plain(work['detail'])[:120]}"
-        self._say(f"  {_MARKS[work['status']]} {work['subtask']} [dim]{escape(told)}[/]")
+        self.say(f"  {_MARKS[work['status']]} {work['subtask']} [dim]{escape(told)}[/]")
 
     def _critique(self, critique: dict[str, Any]) -> None:
         by = critique["by"] or "the checks alone"
         issues = len(critique["issues"])
         verdict = "ship" if critique["verdict"] == "ship" else f"revise: {issues} issues"
-        self._say(f"[bold]critic[/] {verdict} [dim]draft {critique['draft']}, {escape(by)}[/]")
-
-
-def spent_told(spent: dict[str, int]) -> str:
-    told = f"{spent.get('tokens', 0):,} tokens in {spent.get('requests', 0)} requests"
-    money = spent.get("micro_usd", 0)
-    return f"{told}, ${money / 1e6:.4f}" if money else told
+        self.say(f"[bold]critic[/] {verdict} [dim]draft {critique['draft']}, {escape(by)}[/]")
 
 
 def print_outcome(outcome: Outcome, run_id: str) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from manyhands.cli.printing import ago, err, out, print_json, status, table
-from manyhands.config import load_config
+from manyhands.config import load_config, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, RunState, Runtime, Status, export_run, import_run
 from manyhands.wiring import Tape, open_runtime
@@ -31,6 +31,13 @@ MODEL_FORMS = (
     "a path of a .gguf file, script:FILE, or a name of manyhands.toml. Several with commas: tried "
     "in order."
 )
+OfAll = Annotated[str, typer.Option("--model", help=f"Of all roles: {MODEL_FORMS}")]
+Patience = Annotated[
+    float, typer.Option(help="Seconds of silence of a model that are taken for a hang.", min=0.1)
+]
+Resumed = Annotated[
+    str, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id (see `manyhands runs`).")]
 
 
@@ -44,6 +51,18 @@ def go(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def named_models(model: str, roles: list[str]) -> dict[str, str]:
+    """Role -> model, '' for all others; paths are made absolute, for a resume from anywhere."""
+    here = Path.cwd()
+    named = {"": located_text(model, here)} if model else {}
+    for item in roles:
+        name, _, spec = item.partition("=")
+        if not name or not spec:
+            raise ConfigError(f"--role {item!r}", next="write --role critic=MODEL")
+        named[name] = located_text(spec, here)
+    return named
 
 
 async def result_of(handle: RunHandle, follow: Coroutine[Any, Any, None], again: str) -> Any:

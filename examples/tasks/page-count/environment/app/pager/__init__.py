@@ -1,0 +1,5 @@
+"""Items in pages."""
+
+from .pages import count, page, pages
+
+__all__ = ["count", "page", "pages"]

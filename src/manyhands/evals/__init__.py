@@ -1,0 +1,1 @@
+"""Tasks with a verifier, and what teams come to on them."""
