@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo check test test-all bench lock clean
+.PHONY: help setup system demo check test test-all bench harbor lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,7 +27,7 @@ $(BENCH_STAMP): $(STAMP) requirements-bench.lock
 	@scripts/install requirements-bench.lock
 	@touch $@
 
-system:  ## What tests need from the system (Debian, Ubuntu): bubblewrap
+system:  ## What tests need from the system (Debian, Ubuntu): bubblewrap, ripgrep
 	@scripts/system
 
 demo: setup  ## The main job: real training, real promotions, under 5 minutes
@@ -48,8 +48,12 @@ test-all: system test  ## The short suite, then the long one: all crash points, 
 bench: $(BENCH_STAMP)  ## Ratios against peers, in one run
 	$(BIN)/python -m tests.bench
 
+harbor: setup  ## A .venv-harbor with Harbor (Python >= 3.12), and its tests
+	@HARBOR_PYTHON="$(HARBOR_PYTHON)" scripts/harbor
+	$(BIN)/python -m pytest tests/harbor
+
 lock: setup  ## Resolve the newest versions into the lock files
 	@scripts/lock
 
 clean:  ## Remove what make made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-harbor .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -22,16 +23,51 @@ def _bubblewrap() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+def harbor_python() -> str | None:
+    """The interpreter with harbor, which needs a newer Python than Manyhands does."""
+    made = Path(__file__).parents[1] / ".venv-harbor" / "bin" / "python"
+    python = os.environ.get("MANYHANDS_HARBOR_PYTHON") or str(made)
+    if not os.access(python, os.X_OK):
+        return None
+    probe = [python, "-c", "import importlib.util as u, sys; sys.exit(not u.find_spec('harbor'))"]
+    found = subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    return python if found else None
+
+
+#: Of the tests with a real daemon: with bash, python3, git and GNU's tools.
+DOCKER_IMAGE = os.environ.get("MANYHANDS_DOCKER_IMAGE", "python:3.13")
+
+
+def _docker() -> bool:
+    if importlib.util.find_spec("docker") is None:
+        return False
+    import docker  # noqa: PLC0415
+
+    try:
+        docker.from_env(timeout=5).api.inspect_image(DOCKER_IMAGE)
+    except docker.errors.DockerException:
+        return False
+    return True
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "bubblewrap": (_bubblewrap, "no working bwrap: run `make system`"),
     "llama": (
         lambda: importlib.util.find_spec("xllamacpp") is not None,
         "xllamacpp is not installed: pip install 'manyhands[local]'",
     ),
+    "harbor": (
+        lambda: harbor_python() is not None,
+        "no Python with harbor: run `make harbor`, or set MANYHANDS_HARBOR_PYTHON",
+    ),
+    "docker": (
+        _docker,
+        f"no Docker daemon with {DOCKER_IMAGE}: start one, or set MANYHANDS_DOCKER_IMAGE",
+    ),
     "torch": (lambda: importlib.util.find_spec("torch") is not None, "torch is not installed"),
 }
 #: Only those who have them run these; their absence never fails CI.
-OPTIONAL = {"torch"}
+OPTIONAL = {"docker", "harbor", "torch"}
 
 
 #: Seconds for a slow test that names no limit of its own: a hang, and not a busy machine.

@@ -127,7 +127,7 @@ async def test_a_server_that_nobody_has_configured_is_refused(tmp_path: Path) ->
 
 async def test_a_role_that_no_team_has_is_refused() -> None:
     config = Config(roles={"critik": "script:a.json"})
-    with pytest.raises(ConfigError, match="no role 'critik'; roles: critic, memory"):
+    with pytest.raises(ConfigError, match="no role 'critik'; roles: coder, critic, explorer"):
         await answer_models(Order(question="What?"), config, Endpoints(config))
 
 

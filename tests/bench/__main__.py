@@ -32,8 +32,10 @@ BENCHES = {
     "lab": ("lab", "lab experiments per hour against a plain shell loop"),
     "documents": ("documents", "10,000 passages indexed and searched, beside a scan in Python"),
     "answer": ("answer", "workers of the answer team at once, over one alone"),
+    "code": ("code", "independent tasks of the code team at once, over one alone"),
     "sandboxes": ("sandboxes", "sandboxes: start, memory, 256 at once; beside a subprocess"),
     "faults": ("faults", "the failure table beside other frameworks; prints it row by row"),
+    "stepcheck": ("stepcheck", "checks of a step: their cost, and that it is flat"),
     "import": ("imports", "import time of the package and of its command"),
 }
 _PEERS = (
