@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ APPLICATION_ID = 0x4D6E7948
 
 #: How long a write waits for another process's transaction.
 BUSY_SECONDS = 30.0
+#: Seconds between two tries.
+_LOOK_AGAIN = 0.01
 
 #: Pages that the write-ahead log may hold (16 MB) before they are moved to the file.
 _CHECKPOINT_PAGES = 4000
@@ -107,7 +110,7 @@ def _check_size(path: Path) -> None:
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if not _ours(db, path):
-        db.execute("PRAGMA journal_mode=WAL")
+        _keep_log_ahead(db)
         db.execute("BEGIN IMMEDIATE")
         if not _ours(db, path):  # nobody was quicker
             _create(db)
@@ -116,11 +119,25 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
 
 
+def _keep_log_ahead(db: sqlite3.Connection) -> None:
+    """WAL. Where another process does the same just now, SQLite says at once that the file is
+    locked, whatever the connection's patience."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_AGAIN)
+
+
 def _ours(db: sqlite3.Connection, path: Path) -> bool:
     """False: the file is empty. Raises for anything that is not a journal we can read."""
-    mark = db.execute("PRAGMA application_id").fetchone()[0]
     if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return False
+    mark = db.execute("PRAGMA application_id").fetchone()[0]  # after: both come in one commit
     if mark != APPLICATION_ID:
         raise JournalUnreadable(
             f"{path} is another program's SQLite database (application id {mark})",

@@ -8,6 +8,7 @@ texts that are nowhere else.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ APPLICATION_ID = 0x4D6E794C
 SCHEMA = 1
 #: How long a write waits for another process's transaction.
 BUSY_SECONDS = 60.0
+#: Seconds between two tries.
+_LOOK_AGAIN = 0.01
 
 #: bm25's weights of a passage's headings, its text, and the parts of its names.
 _WEIGHTS = "4.0, 1.0, 0.5"
@@ -97,7 +100,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if not _ours(db, path):
-        db.execute("PRAGMA journal_mode=WAL")
+        _keep_log_ahead(db)
         with transaction(db):
             if not _ours(db, path):  # nobody was quicker
                 db.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -107,11 +110,25 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous=NORMAL")
 
 
+def _keep_log_ahead(db: sqlite3.Connection) -> None:
+    """WAL. Where another process does the same just now, SQLite says at once that the file is
+    locked, whatever the connection's patience."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_AGAIN)
+
+
 def _ours(db: sqlite3.Connection, path: Path) -> bool:
     """False: the file is empty."""
-    mark = db.execute("PRAGMA application_id").fetchone()[0]
     if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return False
+    mark = db.execute("PRAGMA application_id").fetchone()[0]  # after: both come in one commit
     if mark != APPLICATION_ID:
         raise LibraryError(
             f"index {path} is another program's SQLite database (application id {mark})",
