@@ -135,10 +135,10 @@ async def test_commands_are_the_calling_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_container, "user", lambda: (1234, 1235))
-    async with DockerSandboxes(DOCKER_IMAGE).open(fill(tmp_path), place="/work") as box:
+    async with DockerSandboxes(DOCKER_IMAGE).open(fill(tmp_path), place="/box") as box:
         assert (await box.exec("id -u; id -g")).output == b"1234\n1235\n"
-        assert (await box.exec("touch ~/own /tmp/own a.txt /work/new; stat -c %u *.txt")).code == 0
-        denied = await box.exec("touch /etc/own /usr/own; chown 0 a.txt; mount -t tmpfs t /work")
+        assert (await box.exec("touch ~/own /tmp/own a.txt /box/new; stat -c %u *.txt")).code == 0
+        denied = await box.exec("touch /etc/own /usr/own; chown 0 a.txt; mount -t tmpfs t /box")
         assert denied.code != 0
         assert (await box.exec("ls /etc/own /usr/own")).code != 0
         await box.write("new", b"written")

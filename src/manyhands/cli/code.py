@@ -136,14 +136,10 @@ def code(
         watch = _watch(apply, as_json)
         go(orders.resume(_TEAM, resume, watch, budget=budget, record=record, journal=journal))
         return
-    if docker and unsafe_local:
-        raise ConfigError(
-            f"--docker {docker} and --unsafe-local do not go together", next="leave one of them out"
-        )
     given = {
         "models": named_models(model, role or []),
         "coders": coders,
-        "sandbox": "unsafe-local" if unsafe_local else "docker" if docker else "auto",
+        "sandbox": _sandbox(docker, unsafe_local),
         "image": docker,
         "patience": patience,
     }
@@ -156,18 +152,10 @@ def code(
             )
         order, budget = go(_order_of(task, budget, given))
     else:
-        order = Order.model_validate(
-            {
-                "instruction": instruction.strip(),
-                "repo": str(_folder(repo)),
-                "check": check,
-                "protect": protect or (),
-                "exclude": exclude or (),
-                "seconds": command_seconds,
-                "memory_mb": memory_mb,
-                **given,
-            }
-        )
+        given |= {"instruction": instruction.strip(), "repo": str(_folder(repo)), "check": check}
+        given |= {"protect": protect or (), "exclude": exclude or ()}
+        given |= {"seconds": command_seconds, "memory_mb": memory_mb}
+        order = Order.model_validate(given)
     go(
         orders.begin(
             _TEAM,
@@ -180,6 +168,14 @@ def code(
             journal=journal,
         )
     )
+
+
+def _sandbox(docker: str, unsafe_local: bool) -> str:
+    if docker and unsafe_local:
+        raise ConfigError(
+            f"--docker {docker} and --unsafe-local do not go together", next="leave one of them out"
+        )
+    return "unsafe-local" if unsafe_local else "docker" if docker else "auto"
 
 
 async def _order_of(folder: Path, budget: Budget, given: dict[str, Any]) -> tuple[Order, Budget]:

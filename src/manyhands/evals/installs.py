@@ -124,6 +124,7 @@ def is_installer(piece: str) -> bool:
 
 
 def is_cleaning(piece: str) -> bool:
+    """Whether it only removes what installations left in an image, where commands are root's."""
     words = head(piece)
     places = ("/var/lib/apt/lists", "/var/cache/apt", "/root/.cache", "/tmp/")
     return words[:1] == ["rm"] and all(w.startswith(("-", *places)) for w in words[1:])

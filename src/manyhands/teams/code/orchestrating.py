@@ -7,7 +7,7 @@ said.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
 from manyhands.agents.context import Item
@@ -88,6 +88,15 @@ def _some(ids: Iterable[str]) -> str:
 
 
 def orchestrator_tools(case: Case) -> list[Tool]:
+    made = (_delegate(case), _delegate_many(case), _add_context(case), _plan(case))
+    return [Tool.from_function(fn, None, seconds=None, result_bytes=48_000) for fn in made]
+
+
+#: What a tool is made from.
+Function = Callable[..., Awaitable[str]]
+
+
+def _delegate(case: Case) -> Function:
     async def delegate(
         run: Run,
         role: Literal["explorer", "coder"],
@@ -131,6 +140,10 @@ def orchestrator_tools(case: Case) -> list[Tool]:
         )
         return await _told(run, case, await delegated(run, case, [given]))
 
+    return delegate
+
+
+def _delegate_many(case: Case) -> Function:
     async def delegate_many(run: Run, tasks: tuple[Delegation, ...]) -> str:
         """Give several tasks to sub-agents, which work at the same time, each in a copy of its own;
         one that depends on others starts when those are complete. Gives all reports.
@@ -140,6 +153,10 @@ def orchestrator_tools(case: Case) -> list[Tool]:
         """
         return await _told(run, case, await delegated(run, case, tasks))
 
+    return delegate_many
+
+
+def _add_context(case: Case) -> Function:
     async def add_context(
         run: Run,
         id: str,
@@ -160,6 +177,10 @@ def orchestrator_tools(case: Case) -> list[Tool]:
         offer = Offer(id=id, kind=kind, content=content, supersedes=supersedes)
         return await _shown(run, case, await keep(run, case, "item", offer, ORCHESTRATOR))
 
+    return add_context
+
+
+def _plan(case: Case) -> Function:
     async def plan(run: Run, steps: tuple[Step, ...]) -> str:
         """Write down your plan, whole, each step with its status; shows the state of things.
 
@@ -170,8 +191,7 @@ def orchestrator_tools(case: Case) -> list[Tool]:
         await run.record("plan", "code:plan", {"steps": [s.model_dump() for s in steps]})
         return await _shown(run, case, "The plan is kept.")
 
-    made = (delegate, delegate_many, add_context, plan)
-    return [Tool.from_function(fn, None, seconds=None, result_bytes=48_000) for fn in made]
+    return plan
 
 
 def _id_of(run: Run) -> str:
