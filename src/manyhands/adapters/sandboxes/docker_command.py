@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from manyhands.errors import SandboxError
 from manyhands.isolation.endings import finish
-from manyhands.isolation.limits import MB
 from manyhands.ports import ExecResult, Killed, SandboxLimits
 
 from . import docker_scripts as scripts
@@ -63,9 +62,7 @@ class Command:
         if order.stdin:
             given = f"{STATES}/input-{self.mark}"
             await self.container.upload(order.stdin, given)
-        head_tail = HeadTail(limits.shown_kb * 512)
-        cap = int(limits.output_mb * MB)
-        output = Pipe(head_tail, cap, self.on_output, self._over.set)
+        output = Pipe(limits, self.on_output, self._over.set)
         argv = [
             *("sh", "-c", scripts.COMMAND, "sh", self.mark, self.folder, order.begin),
             *(f"{order.seconds:.3f}", str(int(order.background)), given, *order.argv),
@@ -85,7 +82,7 @@ class Command:
             raise output.error
         if said is None:  # whatever it left cannot be told from what is ours
             await self.container.remove()
-            return self._lost(exchange, head_tail, took)
+            return self._lost(exchange, output.kept, took)
         if said[0] == "folder":
             raise no_folder(order.begin)
         if said[0] != "done":
