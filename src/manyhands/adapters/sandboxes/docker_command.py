@@ -20,12 +20,11 @@ from manyhands.ports import ExecResult, Killed, SandboxLimits
 from . import docker_scripts as scripts
 from .docker_container import STATES, Container, owner
 from .docker_exchange import Exchange
-from .inside import no_folder
+from .inside import exit_code, no_folder
 from .output import HeadTail, Pipe
 
 #: What a command may take beyond its own limit, until its container is given up.
 GRACE = 30.0
-SIGNALS = range(129, 160)
 
 
 @dataclass(slots=True)
@@ -78,6 +77,8 @@ class Command:
         began = time.monotonic()
         said = await self._ended(asyncio.create_task(exchange.run()))
         took = time.monotonic() - began
+        if said is not None and said[0] == "done" and order.background and int(said[2]):
+            self.kept = (said[5], self.mark)
         if output.error is not None:
             raise output.error
         if said is None:  # whatever it left cannot be told from what is ours
@@ -131,7 +132,7 @@ class Command:
         )
 
     def _result(self, said: list[str], output: Pipe, took: float) -> ExecResult:
-        code, left, late, hungry, group = map(int, said[1:6])
+        code, left, late, hungry = map(int, said[1:5])
         killed, detail = None, ""
         if output.over:
             killed = Killed.OUTPUT
@@ -141,10 +142,8 @@ class Command:
         elif hungry > 0 and code != 0:
             killed = Killed.MEMORY
             detail = f"the kernel ended {hungry} of the container's processes for memory"
-        if self.order.background and left:
-            self.kept = (str(group), self.mark)
         return ExecResult(
-            code=128 - code if code in SIGNALS else code,
+            code=exit_code(code),
             output=output.kept.text(),
             omitted=output.kept.omitted,
             seconds=took,
