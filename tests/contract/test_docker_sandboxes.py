@@ -79,7 +79,7 @@ async def test_one_that_is_killed_from_outside_is_lost(
     async with sandboxes.open(fill(tmp_path)) as box:
         running = asyncio.create_task(box.exec("echo begun; sleep 60"))
         await begun(box)
-        sandboxes._daemon.api.remove_container(box.container.id, force=True, v=True)
+        sandboxes._daemon.api.remove_container(box.environment.id, force=True, v=True)
         result = await asyncio.wait_for(running, 20)
         assert (result.killed, result.code, result.output) == (Killed.LOST, None, b"begun\n")
         with pytest.raises(SandboxError, match=r"Docker answered 40[49]"):
@@ -200,7 +200,7 @@ def test_containers_end_with_the_process_that_holds_them(
 async def begun(box: DockerSandbox) -> None:
     """A command of it runs."""
     for _ in range(200):
-        if (await box.container.run("ls /manyhands/command-*/pid 2>/dev/null; true")).strip():
+        if (await box.environment.run("ls /manyhands/command-*/pid 2>/dev/null; true")).strip():
             return
         await asyncio.sleep(0.02)
     raise AssertionError("no command has begun")

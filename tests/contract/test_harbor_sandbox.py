@@ -11,8 +11,8 @@ from typing import Literal
 
 import pytest
 
-from manyhands.errors import SandboxError
-from manyhands.evals.harbor_sandbox import HarborSandboxes
+from manyhands.errors import SandboxBusy, SandboxError
+from manyhands.evals.harbor_sandbox import HarborSandbox, HarborSandboxes
 from manyhands.evals.landing import land
 from manyhands.ports import Killed, Sandboxes, SandboxLimits
 from manyhands.testing import SANDBOX_CHECKS
@@ -141,3 +141,47 @@ async def test_an_environment_without_a_tool_is_refused(
     with pytest.raises(SandboxError, match="has no setsid"):
         async with HarborSandboxes.over(LocalEnvironment(tmp_path)):
             raise AssertionError("opened")
+
+
+@pytest.mark.parametrize("how", ["plain", "renames"])
+async def test_one_that_is_closed_ends_what_runs_in_it(
+    how: Literal["renames", "plain"], tmp_path: Path
+) -> None:
+    async with LocalHarbor(how).open(fill(tmp_path)) as box:
+        running = asyncio.create_task(box.exec("echo begun; sleep 60"))
+        await asyncio.sleep(0.5)
+        await asyncio.wait_for(box.close(), 20)
+        assert (await running).code == -9
+        with pytest.raises(SandboxError, match="closed"):
+            await box.exec("true")
+
+
+async def test_what_goes_on_is_known_even_where_its_output_cannot_be_passed_on(
+    tmp_path: Path,
+) -> None:
+    def refuse(data: bytes) -> None:
+        raise LookupError
+
+    async with LocalHarbor("plain").open(fill(tmp_path)) as box:
+        with pytest.raises(LookupError):
+            await box.exec("echo x; sleep 60 &", on_output=refuse, background=True)
+        with pytest.raises(SandboxBusy):
+            await box.snapshot()
+        assert await box.end_background() == 1
+        await box.snapshot()
+
+
+async def test_no_command_begins_while_a_state_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(self: HarborSandbox, source: str, target: str) -> None:
+        await asyncio.sleep(0.5)
+        await copy(self, source, target)
+
+    async with LocalHarbor("plain").open(fill(tmp_path)) as box:
+        copy = HarborSandbox.copy
+        monkeypatch.setattr(HarborSandbox, "copy", slow)
+        kept = asyncio.create_task(box.snapshot())
+        await asyncio.sleep(0)
+        await box.exec("echo later > later.txt")
+        assert [change.path for change in await box.diff(await kept)] == ["later.txt"]

@@ -20,7 +20,15 @@ from typing import Protocol
 
 from manyhands.errors import SandboxError, SandboxRefused
 from manyhands.ports import Capabilities, Enforced, ExecResult, Killed, SandboxLimits
-from manyhands.wiring.sandboxes import CopiedSandbox, begin_at, checked, no_folder
+from manyhands.wiring.sandboxes import (
+    CopiedSandbox,
+    begin_at,
+    checked,
+    exit_code,
+    missing_tools,
+    no_folder,
+    seconds_of,
+)
 
 from . import harbor_scripts as scripts
 
@@ -76,7 +84,7 @@ class HarborSandboxes:
         """``itself``: the working folder, not a copy of it."""
         states = f"{self.folder}/itself"
         self.itself = HarborSandbox(
-            self, self.workdir, states, SandboxLimits(), True, "", self, original=True
+            self, self.workdir, states, SandboxLimits(), True, "", original=True
         )
 
     @classmethod
@@ -92,12 +100,12 @@ class HarborSandboxes:
             )
         made = cls(environment, workdir, folder, ())
         try:
-            found = (await made.run(scripts.PROBE, f"{folder}/probe", workdir)).strip().split()
-            if found[:1] == ["missing"]:
+            if missing := await missing_tools(made):
                 raise SandboxError(
-                    f"the environment has no {' '.join(found[1:])}",
+                    f"the environment has no {missing}",
                     next="install util-linux, findutils and coreutils in the task's image",
                 )
+            found = (await made.run(scripts.PROBE, f"{folder}/probe", workdir)).strip().split()
             if found[:1] == ["mounts"]:
                 made.mounts = ("unshare", *found[1:])
             made.renames = found == ["renames"]
@@ -200,7 +208,7 @@ class HarborSandboxes:
         """One whose folder is not there yet. ``start`` '': beside it."""
         states = f"{self.folder}/{uuid.uuid4().hex[:8]}"
         start = start or f"{states}/start"
-        return HarborSandbox(self, f"{states}/work", states, limits, writable, start, self, env)
+        return HarborSandbox(self, f"{states}/work", states, limits, writable, start, env)
 
 
 def refuse_scratch(scratch: Sequence[str] | None) -> None:
@@ -212,23 +220,23 @@ def refuse_scratch(scratch: Sequence[str] | None) -> None:
 
 
 @dataclass(eq=False)
-class HarborSandbox(CopiedSandbox):
+class HarborSandbox(CopiedSandbox[HarborSandboxes]):
     """Implements ``ports.Sandbox``. A program's exit code of 128 + N reads as signal N, for the
     shell does not tell them apart; output comes to ``on_output`` at the end; only ``seconds`` of
     the limits is enforced.
     """
 
-    made_by: HarborSandboxes
+    count = scripts.COUNT
+    end = scripts.END
+
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     original: bool = False
     _commands: set[str] = field(default_factory=set[str])
-    _kept: list[str] = field(default_factory=list[str])
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def workspace(self) -> str:
-        apart = self.made_by.mounts or self.made_by.renames or self.original
-        return self.made_by.workdir if apart else self.folder
+        apart = self.environment.mounts or self.environment.renames or self.original
+        return self.environment.workdir if apart else self.folder
 
     @asynccontextmanager
     async def filled(self) -> AsyncGenerator[None]:
@@ -255,15 +263,14 @@ class HarborSandbox(CopiedSandbox):
         """See ``ports.Sandbox``."""
         argv = checked(command)
         place = begin_at(self.workspace, cwd)
-        self.refuse_closed()
-        seconds = self.limits.seconds if timeout is None else min(timeout, self.limits.seconds)
+        seconds = seconds_of(self.limits, timeout)
         variables = [f"{name}={value}" for name, value in {**self.env, **(env or {})}.items()]
         inner = ["env", *variables, *argv]
         begin = place
-        if self.made_by.mounts and not self.original:
+        if self.environment.mounts and not self.original:
             bind = 'mount --bind -- "$1" "$2" && cd -- "$3" && shift 3 && exec "$@"'
             inner = [
-                *self.made_by.mounts,
+                *self.environment.mounts,
                 "sh",
                 "-c",
                 bind,
@@ -274,10 +281,11 @@ class HarborSandbox(CopiedSandbox):
                 *inner,
             ]
             begin = "/"
-        text = await self._command(inner, begin, seconds, background=background, stdin=stdin)
-        if text.startswith("refused"):
-            raise no_folder(cwd)
-        result = self._result(text, background, on_output)
+        async with self._turns.command():
+            text = await self._command(inner, begin, seconds, background=background, stdin=stdin)
+            if text.startswith("refused"):
+                raise no_folder(cwd)
+            result = self._result(text, background, on_output)
         if result.code in (126, 127) and result.output.startswith(b"env: "):
             told = result.output.decode(errors="replace").strip()[-200:]
             raise SandboxError(f"{argv[0]!r} could not be started: {told}", next="is it installed?")
@@ -287,32 +295,30 @@ class HarborSandbox(CopiedSandbox):
         self, argv: list[str], begin: str, seconds: float, *, background: bool, stdin: bytes
     ) -> str:
         """What `scripts.EXEC` printed. Cancelled, the command is ended first."""
-        folder = f"{self.made_by.folder}/command-{uuid.uuid4().hex[:8]}"
+        folder = f"{self.environment.folder}/command-{uuid.uuid4().hex[:8]}"
         if stdin:
-            await self.made_by.upload(stdin, f"{folder}/in")
+            await self.environment.upload(stdin, f"{folder}/in")
         self._commands.add(folder)
-        self._idle.clear()
         shown = self.limits.shown_kb * 512
         order = (folder, begin, f"{seconds:.3f}", str(int(background)), str(shown), *argv)
         try:
             async with self._at_place():
+                self._turns.refuse_closed()
                 return await self._ended(folder, order, seconds)
         finally:
             self._commands.discard(folder)
-            if not self._commands:
-                self._idle.set()
 
     def _at_place(self) -> AbstractAsyncContextManager[None]:
-        if not self.made_by.renames:
+        if not self.environment.renames:
             return contextlib.nullcontext()
-        return self.made_by.turn if self.original else self.made_by.in_place(self.folder)
+        return self.environment.turn if self.original else self.environment.in_place(self.folder)
 
     async def _ended(self, folder: str, order: tuple[str, ...], seconds: float) -> str:
-        work = asyncio.create_task(self.made_by.run_now(scripts.EXEC, *order, seconds=seconds))
+        work = asyncio.create_task(self.environment.run_now(scripts.EXEC, *order, seconds=seconds))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.shield(self.made_by.run_now(scripts.KILL, folder))
+            await asyncio.shield(self.environment.run_now(scripts.KILL, folder))
             with contextlib.suppress(Exception):
                 await asyncio.shield(work)
             raise
@@ -326,12 +332,12 @@ class HarborSandbox(CopiedSandbox):
         omitted = size - len(first) - len(last)
         gap = b"\n... %d bytes left out ...\n" % omitted if omitted else b""
         output = first + gap + last
+        if background and left:
+            self._left.append((str(group),))
         if on_output is not None and output:
             on_output(output)
-        if background and left:
-            self._kept.append(str(group))
         return ExecResult(
-            code=128 - code if 128 < code < 160 else code,
+            code=exit_code(code),
             output=output,
             omitted=omitted,
             seconds=took / 1000,
@@ -339,11 +345,6 @@ class HarborSandbox(CopiedSandbox):
             detail="the time limit" if late else "",
             survivors=left,
         )
-
-    async def end_background(self) -> int:
-        """See ``ports.Sandbox``."""
-        groups, self._kept = self._kept, []
-        return int(await self.made_by.run(scripts.END, *groups)) if groups else 0
 
     # ------------------------------------------------------------ states
 
@@ -357,28 +358,19 @@ class HarborSandbox(CopiedSandbox):
     ) -> AsyncGenerator[HarborSandbox]:
         """See ``ports.Sandbox``."""
         refuse_scratch(scratch)
-        await self.refuse_busy()
-        child = self.made_by.made(limits or self.limits, writable, "", self.env)
-        await self.copy(self.folder, child.start)
+        child = self.environment.made(limits or self.limits, writable, "", self.env)
+        async with self.still():
+            await self.copy(self.folder, child.start)
         async with child.filled():
             yield child
 
     async def close(self) -> None:
         """See ``ports.Sandbox``."""
-        if self._closed or self.original:
+        if self._turns.closed or self.original:
             return
-        self._closed = True
+        self._turns.closed = True
         for folder in list(self._commands):
-            await self.made_by.run(scripts.KILL, folder)
-        if self._commands:
-            await self._idle.wait()
+            await self.environment.run_now(scripts.KILL, folder)
+        await self._turns.idle()
         await self.end_background()
-        await self.made_by.run('rm -rf -- "$1"', self.states)
-
-    async def running(self) -> int:
-        """See `CopiedSandbox`."""
-        if self._kept:
-            look = f"MANYHANDS_LOOK=1\n{scripts.END}"
-            if int(await self.made_by.run(look, *self._kept)) == 0:
-                self._kept = []
-        return len(self._commands) + len(self._kept)
+        await self.environment.run('rm -rf -- "$1"', self.states)

@@ -6,13 +6,9 @@ and states are the adapters' (`inside_scripts`).
 
 from __future__ import annotations
 
-#: Which tools are there, and whether a folder can be mounted over another for one command, or at
-#: least be put in the place of another. $2: the working folder.
+#: Whether a folder can be mounted over another for one command, or at least be put in the place of
+#: another. $2: the working folder.
 PROBE = r"""
-for tool in setsid find sha256sum realpath base64 xargs stat sed; do
-  command -v "$tool" >/dev/null || { echo "missing $tool"; exit 0; }
-done
-find / -maxdepth 0 -printf '' 2>/dev/null || { echo "missing find with -printf"; exit 0; }
 mkdir -p "$1/a" "$1/b"
 for how in --mount "--user --map-root-user --mount"; do
   if unshare $how sh -c 'mount --bind -- "$1/a" "$1/b"' sh "$1" 2>/dev/null; then
@@ -69,7 +65,7 @@ done
 kill -9 "-$(cat "$1/pid" 2>/dev/null)" 2>/dev/null; true
 """
 
-#: Groups of processes: prints how many processes they had, and ends them.
+#: Groups of processes: ends them, and prints how many processes they had.
 END = r"""
 for pid; do
   sed -n 's/^[0-9]* .*) [A-Y] [0-9]* \([0-9]*\) .*/\1/p' /proc/[0-9]*/stat 2>/dev/null \
@@ -77,3 +73,6 @@ for pid; do
   [ "$MANYHANDS_LOOK" = 1 ] || kill -9 "-$pid" 2>/dev/null
 done | wc -l
 """
+
+#: The same, and only counts them.
+COUNT = f"MANYHANDS_LOOK=1\n{END}"

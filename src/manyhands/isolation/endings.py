@@ -7,7 +7,11 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 async def finish(task: asyncio.Task[object]) -> None:
@@ -20,6 +24,18 @@ async def finish(task: asyncio.Task[object]) -> None:
             cancelled = True
     if cancelled:
         raise asyncio.CancelledError
+
+
+async def to_its_end(task: asyncio.Task[T], stop: Callable[[], None]) -> T:
+    """What ``task`` gives. Cancelled meanwhile: it is told to stop and waited for first."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop()
+        await finish(task)
+        if not task.cancelled():
+            task.exception()
+        raise
 
 
 def remove(folder: Path) -> None:

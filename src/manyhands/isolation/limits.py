@@ -44,6 +44,19 @@ class Cause:
     grace: bool = False
 
 
+NOT_UP = Cause(JobExit.FAILED, "it did not come up")
+
+
+def out_of_time(seconds: float) -> Cause:
+    detail = f"ended after {seconds:g} s, which is the limit"
+    return Cause(JobExit.TIMED_OUT, detail, grace=True)
+
+
+def out_of_output(megabytes: float) -> Cause:
+    detail = f"ended at {megabytes:g} MB of output, which is the limit"
+    return Cause(JobExit.OUTPUT_LIMIT, detail)
+
+
 def rlimits(limits: JobLimits, largest_file: int, *, own_namespace: bool) -> list[tuple[int, int]]:
     """(resource, value) for the command and all that it starts; each counts per process.
 

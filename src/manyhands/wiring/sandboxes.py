@@ -12,8 +12,16 @@ from manyhands.adapters.sandboxes import tree
 from manyhands.adapters.sandboxes.capabilities import describe
 from manyhands.adapters.sandboxes.docker import DockerSandboxes
 from manyhands.adapters.sandboxes.docker_daemon import Daemon
-from manyhands.adapters.sandboxes.inside import CopiedSandbox, begin_at, checked, no_folder
+from manyhands.adapters.sandboxes.inside import (
+    CopiedSandbox,
+    begin_at,
+    checked,
+    exit_code,
+    missing_tools,
+    no_folder,
+)
 from manyhands.adapters.sandboxes.linux import LinuxSandboxes
+from manyhands.adapters.sandboxes.rules import seconds_of
 from manyhands.adapters.sandboxes.unsafe import UnsafeLocal
 from manyhands.errors import SandboxError
 from manyhands.ports import Capabilities, Sandboxes
@@ -24,10 +32,13 @@ __all__ = [
     "begin_at",
     "checked",
     "docker_state",
+    "exit_code",
     "make_sandboxes",
+    "missing_tools",
     "no_folder",
     "sandbox_capabilities",
     "sandbox_path",
+    "seconds_of",
 ]
 
 SandboxBackend = Literal["auto", "overlay", "copy", "docker", "unsafe-local"]

@@ -8,10 +8,6 @@ the supervisor's socket; the direct kill is for a supervisor that does not answe
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import marshal
-import os
-import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,9 +15,27 @@ from typing import IO
 
 from manyhands.errors import JobError
 from manyhands.isolation import processes
-from manyhands.isolation.limits import MB, Cause, DiskMeter, TreeMeter
-from manyhands.isolation.report import Control, Report
-from manyhands.isolation.supervisor import Order, children
+from manyhands.isolation.driving import (
+    LAUNCH_SECONDS,
+    DiskWalks,
+    Ending,
+    Lines,
+    connect,
+    left_behind,
+    spawn,
+    woken,
+)
+from manyhands.isolation.limits import (
+    MB,
+    NOT_UP,
+    Cause,
+    DiskMeter,
+    TreeMeter,
+    out_of_output,
+    out_of_time,
+)
+from manyhands.isolation.report import Report
+from manyhands.isolation.supervisor import Order
 from manyhands.ports import JobExit, JobResult, JobSpec
 
 from . import environment
@@ -30,11 +44,8 @@ from .verdict import verdict
 
 #: Between SIGTERM and SIGKILL at the time limit.
 GRACE_SECONDS = 1.0
-#: For the supervisor to come up, and to end the tree once it is told to.
-LAUNCH_SECONDS = 30.0
-KILL_SECONDS = 8.0
-#: For output that is still in the pipe once all is over.
-DRAIN_SECONDS = 1.0
+#: Between looks whether it has ended, once it should have.
+PAUSES = tuple(0.001 * 2**round for round in range(10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +61,6 @@ class Launch:
 
 
 @dataclass(slots=True)
-class Lines:
-    """What connects the harness with a running job."""
-
-    process: subprocess.Popen[bytes]
-    control: Control
-    control_transport: asyncio.Transport
-    output: OutputLog
-    output_transport: asyncio.ReadTransport
-
-
-@dataclass(slots=True)
 class RunningJob:
     spec: JobSpec
     launch: Launch
@@ -69,10 +69,13 @@ class RunningJob:
     meter: TreeMeter | None = None
     cause: Cause | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _told: str = ""
+    _ending: Ending = field(default_factory=lambda: Ending(GRACE_SECONDS))
     _deadline: float = 0.0
     _left_over: set[int] = field(default_factory=set[int])
-    _disk_task: asyncio.Task[Cause | None] | None = None
+    _walks: DiskWalks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._walks = DiskWalks(self.disk, self._wake.set)
 
     # ------------------------------------------------------------ from outside
 
@@ -89,207 +92,93 @@ class RunningJob:
         lines = await self._open()
         try:
             await self._watch(lines)
-            await asyncio.wait([lines.output.closed], timeout=DRAIN_SECONDS)
+            await lines.drain()
             self._refuse_failed_launch(lines)
-            await self._judge_disk()
+            await self._walks.end()
+            if self.cause is None:
+                self.cause = await self._walks.judge()
         finally:
-            self._close(lines)
+            self._walks.cancel()
+            lines.close(self._left)
         if lines.output.error is not None:
             raise lines.output.error
-        return self._result(lines.control.report, lines.output.tail())
+        return self._result(lines.report, lines.output.tail())
 
     # ------------------------------------------------------------ launch
 
-    async def _open(self) -> Lines:
-        loop = asyncio.get_running_loop()
+    async def _open(self) -> Lines[OutputLog]:
         cap = int(self.spec.limits.output_mb * MB)
         output = OutputLog(self.spec.log, cap, self.on_output, self._wake.set)
-        ours, theirs = socket.socketpair()
-        read_end, write_end = os.pipe()
-        try:
-            control_transport, control = await loop.create_unix_connection(
-                lambda: Control(self._wake.set), sock=ours
-            )
-            output_transport, _ = await loop.connect_read_pipe(
-                lambda: output, os.fdopen(read_end, "rb", 0)
-            )
-            try:
-                process = self._spawn(theirs.fileno(), write_end)
-            except BaseException:
-                control_transport.abort()
-                output_transport.close()
-                raise
-        finally:
-            theirs.close()
-            os.close(write_end)
-        order = marshal.dumps(self.launch.order)
-        control_transport.write(len(order).to_bytes(8, "little") + order)
-        self._deadline = loop.time() + LAUNCH_SECONDS
-        return Lines(process, control, control_transport, output, output_transport)
+        lines = await connect(output, self._wake.set, self._spawn)
+        lines.order(self.launch.order)
+        self._deadline = asyncio.get_running_loop().time() + LAUNCH_SECONDS
+        return lines
 
     def _spawn(self, control: int, output: int) -> subprocess.Popen[bytes]:
-        """Called in the event loop's thread: with bubblewrap, a job dies with the thread that
-        started it."""
-        handed = [control, *([self.launch.file.fileno()] if self.launch.file else [])]
+        launch = self.launch
+        handed = [launch.file.fileno()] if launch.file else []
         try:
-            return subprocess.Popen(
-                [*self.launch.argv, str(control)],
-                env=self.launch.env,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=handed,
-                start_new_session=True,
-            )
+            return spawn(launch.argv, control, output, env=launch.env, handed=handed)
         except OSError as error:
             raise JobError(
-                f"job {self.spec.key!r}: {self.launch.argv[0]} could not be started: {error}",
+                f"job {self.spec.key!r}: {launch.argv[0]} could not be started: {error}",
                 next="is it installed and executable, and are there processes and memory left?",
             ) from error
 
     # ------------------------------------------------------------ watch
 
-    async def _watch(self, lines: Lines) -> None:
+    async def _watch(self, lines: Lines[OutputLog]) -> None:
         """Until the supervisor has reported and gone, or all was killed without it."""
         control = lines.control
         while not (control.report.ended or control.closed):
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause()):
-                    await self._wake.wait()
+            await woken(self._wake, self._pause())
             if not control.report.ended:
                 self._step(lines)
         if not control.report.ended:
-            await self._end_by_force(lines)
-        elif not processes.LINUX:
-            await self._kill_left(lines.process.pid)  # no subreaper there: daemons got away
-        await self._collect(lines.process)
+            control.report.cpu = self.meter.cpu if self.meter else 0.0
+            lines.process.kill()
+            self._left_over = await lines.kill_left(self._left)
+        elif not processes.LINUX:  # no subreaper there: daemons got away
+            self._left_over = await lines.kill_left(self._left)
+        await lines.collect(PAUSES)
 
     def _pause(self) -> float:
-        return self.meter.pause if self.meter and not self._told else 0.1
+        return self.meter.pause if self.meter and not self._ending.told else 0.1
 
-    def _step(self, lines: Lines) -> None:
+    def _step(self, lines: Lines[OutputLog]) -> None:
         now = asyncio.get_running_loop().time()
-        if lines.control.report.started and self.meter is None:
-            self.meter = TreeMeter(self._supervisor(lines.process.pid), self.spec.limits)
+        if lines.report.started and self.meter is None:
+            root = lines.supervisor(wrapped=self.launch.wrapped)
+            self.meter = TreeMeter(root, self.spec.limits)
             self._deadline = now + self.spec.limits.seconds
         if self.cause is None:
-            self.cause = self._exceeded(lines, now)
+            self.cause = self._exceeded(lines.output, now)
         elif self.cause.grace and self.meter is not None and self.meter.sample():
             self.cause = Cause(self.cause.exit, self.cause.detail)  # no longer asked, told
         if self.cause is not None:
-            self._end(lines, self.cause, now)
+            self._ending.go_on(lines, now, ask=self.cause.grace)
 
-    def _supervisor(self, pid: int) -> int:
-        return next(iter(children(pid)), pid) if self.launch.wrapped else pid
-
-    def _exceeded(self, lines: Lines, now: float) -> Cause | None:
+    def _exceeded(self, output: OutputLog, now: float) -> Cause | None:
         limits = self.spec.limits
-        if lines.output.over:
-            detail = f"ended at {limits.output_mb:g} MB of output, which is the limit"
-            return Cause(JobExit.OUTPUT_LIMIT, detail)
-        if lines.output.error is not None:
+        if output.over:
+            return out_of_output(limits.output_mb)
+        if output.error is not None:
             return Cause(JobExit.FAILED, "its output could not be kept")
         if self.meter is None:
-            late = now > self._deadline
-            return Cause(JobExit.FAILED, "it did not come up") if late else None
+            return NOT_UP if now > self._deadline else None
         if now >= self._deadline:
-            detail = f"ended after {limits.seconds:g} s, which is the limit"
-            return Cause(JobExit.TIMED_OUT, detail, grace=True)
-        return self.meter.sample() or self._disk_cause(self.meter)
-
-    def _disk_cause(self, meter: TreeMeter) -> Cause | None:
-        """The last walk's finding; a walk runs in a thread, one at a time."""
-        task = self._disk_task
-        if task is not None and task.done():
-            self._disk_task = None
-            return task.result()
-        if task is None and self.disk.due(asyncio.get_running_loop().time()):
-            walk = asyncio.to_thread(self.disk.sample, list(meter.seen))
-            self._disk_task = asyncio.create_task(walk)
-            self._disk_task.add_done_callback(lambda _: self._wake.set())
-        return None
-
-    def _end(self, lines: Lines, cause: Cause, now: float) -> None:
-        """Ask, then tell, then do it without the supervisor."""
-        if cause.grace and not self._told:
-            self._tell(lines, "T", now + GRACE_SECONDS)
-        elif self._told != "K" and (not cause.grace or now >= self._deadline):
-            self._tell(lines, "K", now + KILL_SECONDS)
-        elif self._told == "K" and now >= self._deadline:
-            lines.control.closed = True
-
-    def _tell(self, lines: Lines, word: str, deadline: float) -> None:
-        self._told, self._deadline = word, deadline
-        if not lines.control.closed:
-            lines.control_transport.write(word.encode())
+            return out_of_time(limits.seconds)
+        return self.meter.sample() or self._walks.found(self.meter.seen)
 
     # ------------------------------------------------------------ the end
 
-    async def _end_by_force(self, lines: Lines) -> None:
-        """The supervisor is gone or does not answer: find what it left, kill it."""
-        report = lines.control.report
-        report.cpu = self.meter.cpu if self.meter else 0.0
-        lines.process.kill()
-        await self._kill_left(lines.process.pid)
-
-    async def _kill_left(self, root: int) -> None:
-        for _ in range(200):
-            left = self._left(root)
-            if not left:
-                return
-            processes.kill(left)
-            self._left_over |= left
-            await asyncio.sleep(0.01)
-
     def _left(self, root: int) -> set[int]:
-        seen = self.meter.seen if self.meter else {}
-        left = {pid for pid, began in seen.items() if processes.started(pid) == began}
-        left |= set(processes.descendants(root))
-        left |= set(processes.marked(lambda env: env.get(environment.MARK) == self.launch.token))
-        return {pid for pid in left - {root} if not processes.ended(pid)}
+        token = self.launch.token
+        marked = processes.marked(lambda env: env.get(environment.MARK) == token)
+        return left_behind(self.meter, root, marked)
 
-    async def _collect(self, process: subprocess.Popen[bytes]) -> None:
-        """No zombie is left: wait for what was started, a kill if it lingers."""
-        pause = 0.001
-        for _ in range(10):
-            if process.poll() is not None:
-                return
-            await asyncio.sleep(pause)
-            pause *= 2
-        process.kill()
-        await asyncio.to_thread(process.wait)
-
-    async def _judge_disk(self) -> None:
-        """A job may have filled its folders and ended between two walks."""
-        if self._disk_task is not None:
-            await asyncio.wait([self._disk_task])
-        if self.cause is None:
-            self.cause = await asyncio.to_thread(self.disk.sample, ())
-
-    def _close(self, lines: Lines) -> None:
-        """Leaves nothing open; a supervisor that still runs ends the job."""
-        if self._disk_task is not None:
-            self._disk_task.cancel()
-        if lines.process.poll() is None:
-            lines.control_transport.write(b"K")
-        lines.control_transport.abort()
-        lines.output_transport.close()
-        if lines.process.poll() is None:
-            self._close_at_once(lines.process)
-
-    def _close_at_once(self, process: subprocess.Popen[bytes]) -> None:
-        """This coroutine was cancelled or failed, and the loop may never come back: no await."""
-        try:
-            process.wait(timeout=KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            processes.kill(self._left(process.pid))
-            process.kill()
-            process.wait()
-
-    def _refuse_failed_launch(self, lines: Lines) -> None:
-        report = lines.control.report
+    def _refuse_failed_launch(self, lines: Lines[OutputLog]) -> None:
+        report = lines.report
         if report.error:
             raise JobError(
                 f"job {self.spec.key!r}: {self.spec.command[0]!r} could not be started: "

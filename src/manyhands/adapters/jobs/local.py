@@ -15,7 +15,7 @@ from typing import Literal
 
 from manyhands.errors import JobError
 from manyhands.isolation import limits, paths, processes
-from manyhands.isolation.endings import finish, remove
+from manyhands.isolation.endings import finish, remove, to_its_end
 from manyhands.ports import Isolation, JobExit, JobResult, JobSpec
 
 from . import bubblewrap, environment, landlock
@@ -75,13 +75,7 @@ class LocalJobRunner:
         job = RunningJob(spec, launch, disk, on_output)
         task = asyncio.create_task(job.drive(), name=f"job {spec.key}")
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            job.stop(CANCELLED)
-            await finish(task)
-            if not task.cancelled():
-                task.exception()
-            raise
+            return await to_its_end(task, lambda: job.stop(CANCELLED))
         finally:
             if launch.file is not None:
                 launch.file.close()

@@ -5,12 +5,12 @@ Invariant: the log never holds more than the cap and one line that says that it 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from manyhands.errors import JobError
+from manyhands.isolation.driving import Output
 
 TAIL_BYTES = 8192
 
@@ -22,7 +22,7 @@ def log_error(path: Path | str, error: OSError) -> JobError:
     )
 
 
-class OutputLog(asyncio.Protocol):
+class OutputLog(Output):
     """The reading end of a job's output pipe. ``over``: it wrote more than ``cap`` bytes."""
 
     def __init__(
@@ -32,18 +32,14 @@ class OutputLog(asyncio.Protocol):
         on_output: Callable[[bytes], None] | None,
         wake: Callable[[], None],
     ) -> None:
+        super().__init__(on_output, wake)
         try:
             self._log = log.open("wb", buffering=0)
         except OSError as error:
             raise log_error(log, error) from error
         self._cap = cap
-        self._on_output = on_output
-        self._wake = wake
         self._written = 0
         self._tail = bytearray()
-        self.over = False
-        self.error: Exception | None = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
         if self.over or self.error:
@@ -77,8 +73,7 @@ class OutputLog(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 self._log.write(note)
         self._log.close()
-        if not self.closed.done():
-            self.closed.set_result(None)
+        super().connection_lost(exc)
 
     def tail(self) -> str:
         """The last part of the output as text."""

@@ -10,13 +10,13 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from manyhands.errors import SandboxError, SandboxRefused
 from manyhands.isolation.endings import finish
-from manyhands.ports import Capabilities, Enforced, ExecResult, SandboxLimits, Snapshot
+from manyhands.ports import Capabilities, Enforced, ExecResult, SandboxLimits
 
 from . import docker_scripts as scripts
 from . import tree
@@ -24,7 +24,8 @@ from .docker_command import Command, Order
 from .docker_container import STATES, Container, Form, pack
 from .docker_daemon import SECONDS, Daemon, Facts
 from .inside import CopiedSandbox, begin_at, checked
-from .linux import real_folder
+from .linux import place_of, real_folder
+from .rules import seconds_of
 
 START = f"{STATES}/start"
 
@@ -75,10 +76,7 @@ class DockerSandboxes:
                 next="have it in the image, or in the workspace",
             )
         real = real_folder(base)
-        at = place or str(real)
-        if not at.startswith("/") or ".." in Path(at).parts or at == "/":
-            raise SandboxError(f"place {at!r} is no absolute path", next="give one, as /workspace")
-        at = os.path.normpath(at)
+        at = os.path.normpath(place_of(real, place))
         if Path(at).is_relative_to(STATES) or Path(STATES).is_relative_to(at):
             raise SandboxError(f"{STATES} is taken", next="give another place, as /workspace")
         form = Form(self.image, at, limits or SandboxLimits(), dict(env or {}))
@@ -96,16 +94,14 @@ def beside(form: Form, scratch: Sequence[str]) -> Form:
     for each in places:
         if Path(each).is_relative_to(STATES):
             raise SandboxRefused(f"{STATES} is taken", next="name another folder, as /logs")
-    return Form(form.image, form.place, form.limits, form.env, places)
+    return replace(form, scratch=places)
 
 
 async def make(
     daemon: Daemon, form: Form, writable: bool, fill: Callable[[], IO[bytes]]
 ) -> DockerSandbox:
     container = await Container.make(daemon, form, fill)
-    made = DockerSandbox(
-        container, form.place, STATES, form.limits, writable, START, container, form
-    )
+    made = DockerSandbox(container, form.place, STATES, form.limits, writable, START, form)
     try:
         await made.copy(form.place, START)
     except BaseException:
@@ -115,18 +111,16 @@ async def make(
 
 
 @dataclass(eq=False)
-class DockerSandbox(CopiedSandbox):
+class DockerSandbox(CopiedSandbox[Container]):
     """Implements ``ports.Sandbox``: a container, and a fork is another one.
 
     A program's exit code of 128 + N reads as signal N, for Docker does not tell them apart.
     """
 
-    container: Container
+    count = scripts.COUNT
+    end = scripts.END
+
     form: Form
-    _commands: set[Command] = field(default_factory=set[Command])
-    _kept: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def workspace(self) -> str:
@@ -147,45 +141,19 @@ class DockerSandbox(CopiedSandbox):
     ) -> ExecResult:
         """See ``ports.Sandbox``."""
         limits = self.limits
-        seconds = limits.seconds if timeout is None else min(max(0.0, timeout), limits.seconds)
+        seconds = seconds_of(limits, timeout)
         order = Order(
             checked(command), begin_at(self.folder, cwd), seconds, env or {}, stdin, background
         )
-        running = Command(self.container, order, limits, on_output)
-        async with self._lock:  # it waits for a state that is being kept
-            self.refuse_closed()
-            self._commands.add(running)
-            self._idle.clear()
-        try:
-            return await running.run()
-        finally:
-            self._commands.discard(running)
-            if running.kept is not None:
-                self._kept.append(running.kept)
-            if not self._commands:
-                self._idle.set()
-
-    async def end_background(self) -> int:
-        """See ``ports.Sandbox``."""
-        kept, self._kept = self._kept, []
-        if not kept:
-            return 0
-        return int(await self.container.run(scripts.END, *[word for pair in kept for word in pair]))
-
-    async def running(self) -> int:
-        """See `CopiedSandbox`."""
-        if self._kept:
-            pairs = [word for pair in self._kept for word in pair]
-            if int(await self.container.run(scripts.COUNT, *pairs)) == 0:
-                self._kept = []
-        return len(self._commands) + len(self._kept)
+        running = Command(self.environment, order, limits, on_output)
+        async with self._turns.command():
+            try:
+                return await running.run()
+            finally:
+                if running.kept is not None:
+                    self._left.append(running.kept)
 
     # ------------------------------------------------------------ states
-
-    async def snapshot(self) -> Snapshot:
-        """See ``ports.Sandbox``."""
-        async with self._lock:
-            return await super().snapshot()
 
     @asynccontextmanager
     async def fork(
@@ -196,18 +164,11 @@ class DockerSandbox(CopiedSandbox):
         scratch: Sequence[str] | None = None,
     ) -> AsyncGenerator[DockerSandbox]:
         """See ``ports.Sandbox``. The files go through this process, in an archive."""
-        form = Form(
-            self.form.image,
-            self.form.place,
-            limits or self.limits,
-            self.form.env,
-            self.form.scratch,
-        )
+        form = replace(self.form, limits=limits or self.limits)
         form = form if scratch is None else beside(form, scratch)
-        async with self._lock:
-            await self.refuse_busy()
-            archive = await self.container.pack(self.folder)
-            made = await make(self.container.daemon, form, writable, lambda: archive)
+        async with self.still():
+            archive = await self.environment.pack(self.folder)
+            made = await make(self.environment.daemon, form, writable, lambda: archive)
         try:
             yield made
         finally:
@@ -215,12 +176,11 @@ class DockerSandbox(CopiedSandbox):
 
     async def close(self) -> None:
         """See ``ports.Sandbox``."""
-        if self._closed:
+        if self._turns.closed:
             return
-        self._closed = True
-        await self.container.remove()
-        if self._commands:
-            await self._idle.wait()
+        self._turns.closed = True
+        await self.environment.remove()
+        await self._turns.idle()
 
 
 def describe(facts: Facts, image: str) -> Capabilities:

@@ -15,18 +15,16 @@ from dataclasses import dataclass, field
 
 from manyhands.errors import SandboxError
 from manyhands.isolation.endings import finish
-from manyhands.isolation.limits import MB
 from manyhands.ports import ExecResult, Killed, SandboxLimits
 
 from . import docker_scripts as scripts
 from .docker_container import STATES, Container, owner
 from .docker_exchange import Exchange
-from .inside import no_folder
+from .inside import exit_code, no_folder
 from .output import HeadTail, Pipe
 
 #: What a command may take beyond its own limit, until its container is given up.
 GRACE = 30.0
-SIGNALS = range(129, 160)
 
 
 @dataclass(slots=True)
@@ -63,9 +61,7 @@ class Command:
         if order.stdin:
             given = f"{STATES}/input-{self.mark}"
             await self.container.upload(order.stdin, given)
-        head_tail = HeadTail(limits.shown_kb * 512)
-        cap = int(limits.output_mb * MB)
-        output = Pipe(head_tail, cap, self.on_output, self._over.set)
+        output = Pipe(limits, self.on_output, self._over.set)
         argv = [
             *("sh", "-c", scripts.COMMAND, "sh", self.mark, self.folder, order.begin),
             *(f"{order.seconds:.3f}", str(int(order.background)), given, *order.argv),
@@ -81,11 +77,13 @@ class Command:
         began = time.monotonic()
         said = await self._ended(asyncio.create_task(exchange.run()))
         took = time.monotonic() - began
+        if said is not None and said[0] == "done" and order.background and int(said[2]):
+            self.kept = (said[5], self.mark)
         if output.error is not None:
             raise output.error
         if said is None:  # whatever it left cannot be told from what is ours
             await self.container.remove()
-            return self._lost(exchange, head_tail, took)
+            return self._lost(exchange, output.kept, took)
         if said[0] == "folder":
             raise no_folder(order.begin)
         if said[0] != "done":
@@ -134,7 +132,7 @@ class Command:
         )
 
     def _result(self, said: list[str], output: Pipe, took: float) -> ExecResult:
-        code, left, late, hungry, group = map(int, said[1:6])
+        code, left, late, hungry = map(int, said[1:5])
         killed, detail = None, ""
         if output.over:
             killed = Killed.OUTPUT
@@ -144,10 +142,8 @@ class Command:
         elif hungry > 0 and code != 0:
             killed = Killed.MEMORY
             detail = f"the kernel ended {hungry} of the container's processes for memory"
-        if self.order.background and left:
-            self.kept = (str(group), self.mark)
         return ExecResult(
-            code=128 - code if code in SIGNALS else code,
+            code=exit_code(code),
             output=output.kept.text(),
             omitted=output.kept.omitted,
             seconds=took,

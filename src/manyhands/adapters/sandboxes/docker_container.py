@@ -30,7 +30,7 @@ from manyhands.ports import SandboxLimits
 from . import docker_scripts as scripts
 from .docker_daemon import Daemon, Hijacked
 from .docker_exchange import Exchange
-from .inside import TOOLS
+from .inside import missing_tools
 from .tree import HOME
 
 #: Where a container keeps states of its workspace, and files on their way.
@@ -151,8 +151,7 @@ class Container:
         return made
 
     async def _set_up(self, form: Form, fill: Callable[[], IO[bytes]]) -> None:
-        missing = (await self.run(scripts.TOOLS, *TOOLS.split(), "grep", "sleep", "tar")).strip()
-        if missing:
+        if missing := await missing_tools(self, "grep", "sleep", "tar"):
             raise SandboxError(
                 f"the image {form.image} has no {missing}",
                 next="install util-linux, findutils, grep, tar and coreutils in it",

@@ -17,12 +17,6 @@ code=$?
 printf '\000%%s done %%s\n' "$word" "$code"
 """
 
-#: Which tools are missing.
-TOOLS = r"""
-for tool; do command -v "$tool" >/dev/null || printf '%s ' "$tool"; done
-find / -maxdepth 0 -printf '' 2>/dev/null || printf 'find with -printf '
-"""
-
 #: $1 user:group, then folders, which become theirs.
 OWN = 'owner=$1; shift; chown -- "$owner" "$@"'
 

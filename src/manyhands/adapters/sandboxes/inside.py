@@ -7,15 +7,17 @@ what isolates. Nothing is installed in it; a shell and the tools of GNU must be 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Generic, Protocol, TypeVar
 
-from manyhands.errors import SandboxBusy, SandboxError, SandboxMissing, SandboxRefused
+from manyhands.errors import SandboxError, SandboxMissing, SandboxRefused
 from manyhands.ports import Change, FileSlice, SandboxLimits, Snapshot
 
 from . import inside_scripts as scripts
 from .manifest import Entry, changes, fits, read_manifest
+from .rules import Turns, no_snapshot, only_reads, runnable
 
 #: Programs that the scripts need, beside a shell.
 TOOLS = "setsid find sha256sum realpath base64 xargs stat sed"
@@ -35,16 +37,25 @@ class Environment(Protocol):
         ...
 
 
+E = TypeVar("E", bound=Environment)
+
+
 @dataclass(eq=False)
-class CopiedSandbox:
+class CopiedSandbox(Generic[E]):
     """All of ``ports.Sandbox`` but commands and forks, which who inherits has to offer.
 
     ``folder``: the present state. ``start``: a copy of the folder at its start, to compare with.
     ``states``: where snapshots are kept, and files on their way. Commands can reach all of them,
     unless the environment prevents it.
+
+    ``_left``: by which words the scripts find what commands left to go on, for each of these.
     """
 
-    environment: Environment
+    #: Scripts that are given what ``_left`` holds: how many processes that has; and end these.
+    count: ClassVar[str]
+    end: ClassVar[str]
+
+    environment: E
     folder: str
     states: str
     limits: SandboxLimits
@@ -52,11 +63,17 @@ class CopiedSandbox:
     start: str
     _snapshots: int = field(default=0, init=False)
     _uploads: int = field(default=0, init=False)
-    _closed: bool = field(default=False, init=False)
+    _turns: Turns = field(default_factory=Turns, init=False)
+    _left: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]], init=False)
 
-    async def running(self) -> int:
-        """Commands that run, or were left to go on."""
-        raise NotImplementedError
+    async def end_background(self) -> int:
+        """See ``ports.Sandbox``."""
+        left, self._left = self._left, []
+        return await self._processes(self.end, left)
+
+    async def _processes(self, script: str, left: list[tuple[str, ...]]) -> int:
+        words = [word for each in left for word in each]
+        return int(await self.environment.run(script, *words)) if words else 0
 
     # ------------------------------------------------------------ files
 
@@ -64,7 +81,7 @@ class CopiedSandbox:
         self, path: str, offset: int = 0, limit: int | None = None, *, at: Snapshot | None = None
     ) -> FileSlice:
         """See ``ports.Sandbox``."""
-        self.refuse_closed()
+        self._turns.refuse_closed()
         offset = max(0, offset)
         arguments = (self._state(at), inner(path), str(offset), str(-1 if limit is None else limit))
         answer, _, data = (await self.environment.run(scripts.READ, *arguments)).partition("\n")
@@ -91,7 +108,7 @@ class CopiedSandbox:
 
     async def glob(self, pattern: str = "**/*", limit: int = 10_000) -> list[str]:
         """See ``ports.Sandbox``."""
-        self.refuse_closed()
+        self._turns.refuse_closed()
         parts = [part for part in inner(pattern).split("/") if part not in ("", ".")]
         if ".." in parts:
             raise SandboxRefused(f"{pattern!r} leads out of the workspace", next="leave out ..")
@@ -104,14 +121,14 @@ class CopiedSandbox:
 
     async def snapshot(self) -> Snapshot:
         """See ``ports.Sandbox``."""
-        await self.refuse_busy()
-        self._snapshots += 1
-        await self.copy(self.folder, self._state(Snapshot(self._snapshots)))
-        return Snapshot(self._snapshots)
+        async with self.still():
+            self._snapshots += 1
+            await self.copy(self.folder, self._state(Snapshot(self._snapshots)))
+            return Snapshot(self._snapshots)
 
     async def diff(self, since: Snapshot | None = None) -> tuple[Change, ...]:
         """See ``ports.Sandbox``."""
-        self.refuse_closed()
+        self._turns.refuse_closed()
         if not self.writable:
             return ()
         old = await self._entries(self._state(since or Snapshot(0)))
@@ -128,32 +145,25 @@ class CopiedSandbox:
         if at is None:
             return self.folder
         if not 0 <= at.number <= self._snapshots or (at.number == 0 and not self.start):
-            raise SandboxError(
-                f"this sandbox has no snapshot {at.number}", next="use one that it gave"
-            )
+            raise no_snapshot(at.number)
         return self.start if at.number == 0 else f"{self.states}/snapshot-{at.number}"
 
     # ------------------------------------------------------------ refusals
 
-    async def refuse_busy(self) -> None:
-        self.refuse_closed()
-        if busy := await self.running():
-            raise SandboxBusy(
-                f"{busy} command(s) of this sandbox still run",
-                next="wait for them, or end_background()",
-            )
-
-    def refuse_closed(self) -> None:
-        if self._closed:
-            raise SandboxError("this sandbox is closed", next="open another one")
+    @asynccontextmanager
+    async def still(self) -> AsyncGenerator[None]:
+        """While a state is kept. Raises SandboxBusy if a command runs, or has left something."""
+        async with self._turns.state():
+            asked = list(self._left)
+            if not await self._processes(self.count, asked):
+                self._left = [each for each in self._left if each not in asked]
+            self._turns.refuse_busy(len(self._left))
+            yield
 
     def _refuse_read_only(self, path: str) -> None:
-        self.refuse_closed()
+        self._turns.refuse_closed()
         if not self.writable:
-            raise SandboxRefused(
-                f"{path[:200]!r} cannot be written: this sandbox only reads",
-                next="report what should be changed; a sandbox that is writable can do it",
-            )
+            raise only_reads(path)
 
 
 def _refuse(answer: str, path: str) -> None:
@@ -187,11 +197,18 @@ def begin_at(workspace: str, cwd: str) -> str:
 def checked(command: str | Sequence[str]) -> list[str]:
     """What is run: text by bash where there is one, as elsewhere. Raises SandboxRefused for what
     no program can be given."""
-    argv = [*SHELL, command] if isinstance(command, str) else list(command)
-    if not argv or not argv[0] or any("\0" in each for each in argv):
-        raise SandboxRefused("an empty command, or a zero byte in it", next="correct it")
-    return argv
+    return runnable([*SHELL, command] if isinstance(command, str) else list(command))
 
 
 def no_folder(cwd: str) -> SandboxMissing:
     return SandboxMissing(f"there is no folder {cwd!r}", next="make it first")
+
+
+def exit_code(code: int) -> int:
+    """As ``ports.ExecResult`` has it: of what signal N ended, a shell says 128 + N."""
+    return 128 - code if 128 < code < 160 else code
+
+
+async def missing_tools(environment: Environment, *more: str) -> str:
+    """Of those that the scripts here need, and of ``more``."""
+    return (await environment.run(scripts.MISSING, *TOOLS.split(), *more)).strip()

@@ -6,6 +6,12 @@ first line of those that may refuse is a word.
 
 from __future__ import annotations
 
+#: Which of these tools are missing.
+MISSING = r"""
+for tool; do command -v "$tool" >/dev/null || printf '%s ' "$tool"; done
+find / -maxdepth 0 -printf '' 2>/dev/null || printf 'find with -printf '
+"""
+
 #: $1 the workspace, $2 a path in it, $3 offset, $4 how many bytes (-1: all).
 READ = r"""
 [ "${#2}" -lt 4096 ] || { echo refused; exit 0; }

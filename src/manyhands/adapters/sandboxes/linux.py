@@ -165,9 +165,7 @@ class LinuxSandboxes:
         """See ``ports.Sandboxes``."""
         limits = limits or SandboxLimits()
         real = real_folder(base)
-        at = place or str(real)
-        if not at.startswith("/") or ".." in Path(at).parts or at == "/":
-            raise SandboxError(f"place {at!r} is no absolute path", next="give one, as /workspace")
+        at = place_of(real, place)
         launcher = LinuxLauncher(
             self._bwrap, at, tuple(readable), dict(env or {}), self._together()
         ).beside(scratch)
@@ -211,6 +209,14 @@ def real_folder(base: Path) -> Path:
     if real == Path("/"):
         raise SandboxError("/ cannot be a workspace", next="name the folder to work in")
     return real
+
+
+def place_of(real: Path, asked: str | None) -> str:
+    """Where commands find a workspace: at its own path, if no other is asked for."""
+    at = asked or str(real)
+    if not at.startswith("/") or ".." in Path(at).parts or at == "/":
+        raise SandboxError(f"place {at!r} is no absolute path", next="give one, as /workspace")
+    return at
 
 
 def foreign(base: Path) -> bool:

@@ -6,8 +6,11 @@ left out is counted to the byte.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+
+from manyhands.isolation.driving import Output
+from manyhands.isolation.limits import MB
+from manyhands.ports import SandboxLimits
 
 
 class HeadTail:
@@ -42,36 +45,31 @@ class HeadTail:
         return bytes(self._head) + note + tail
 
 
-class Pipe(asyncio.Protocol):
-    """The reading end of a command's output. ``over``: it printed more than ``cap`` bytes.
+class Pipe(Output):
+    """The reading end of a command's output. ``over``: it printed ``cap`` bytes or more.
 
     Once ``muted``, what still comes is thrown away: a program in the background must not block.
     """
 
     def __init__(
         self,
-        kept: HeadTail,
-        cap: int,
+        limits: SandboxLimits,
         on_output: Callable[[bytes], None] | None,
         wake: Callable[[], None],
     ) -> None:
-        self.kept = kept
-        self._cap = cap
-        self._on_output = on_output
-        self._wake = wake
-        self.over = False
+        super().__init__(on_output, wake)
+        self.kept = HeadTail(max(1, limits.shown_kb) * 512)
         self.muted = False
-        self.error: Exception | None = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._cap = int(limits.output_mb * MB)
 
     def data_received(self, data: bytes) -> None:
         if self.muted or self.over or self.error is not None:
             return
-        data = data[: self._cap - self.kept.total] if self._cap else data
+        data = data[: self._cap - self.kept.total]
         full = self.kept.total + len(data) >= self._cap
         self.kept.add(data)
         try:
-            if self._on_output is not None:
+            if self._on_output is not None and data:
                 self._on_output(data)
         except Exception as error:
             self.error = error
@@ -80,6 +78,5 @@ class Pipe(asyncio.Protocol):
             self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
+        super().connection_lost(exc)
         self._wake()

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import marshal
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,23 +17,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from manyhands.errors import SandboxError
-from manyhands.isolation import processes
-from manyhands.isolation.endings import finish
-from manyhands.isolation.limits import MB, Cause, DiskMeter, TreeMeter
-from manyhands.isolation.report import Control, Report
-from manyhands.isolation.supervisor import Order, children
+from manyhands.isolation.driving import (
+    LAUNCH_SECONDS,
+    DiskWalks,
+    Ending,
+    Lines,
+    connect,
+    left_behind,
+    spawn,
+    woken,
+)
+from manyhands.isolation.endings import finish, to_its_end
+from manyhands.isolation.limits import (
+    MB,
+    NOT_UP,
+    Cause,
+    DiskMeter,
+    TreeMeter,
+    out_of_output,
+    out_of_time,
+)
+from manyhands.isolation.report import Report
+from manyhands.isolation.supervisor import Order
 from manyhands.ports import ExecResult, JobExit, JobLimits, Killed, SandboxLimits
 
 from .output import HeadTail, Pipe
 
 #: Between SIGTERM and SIGKILL at the time limit.
 GRACE_SECONDS = 0.5
-LAUNCH_SECONDS = 30.0
-KILL_SECONDS = 8.0
+#: Between looks whether it has ended, once it should have.
+PAUSES = tuple(0.0005 * 1.7**round for round in range(12))
 #: Of one core, for the memory of all commands; and the longest between two looks at one.
 SHARE, SLOWEST = 0.2, 1.0
-#: For output that is still in the pipe once all is over.
-DRAIN_SECONDS = 1.0
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 KILLED = {
     JobExit.TIMED_OUT: Killed.TIME,
     JobExit.OUT_OF_MEMORY: Killed.MEMORY,
@@ -70,17 +84,6 @@ class Launch:
     together: Together = field(default_factory=lambda: Together(asyncio.Semaphore()))
 
 
-@dataclass(slots=True)
-class Lines:
-    """What connects this process with a running command."""
-
-    process: subprocess.Popen[bytes]
-    control: Control
-    control_transport: asyncio.Transport
-    pipe: Pipe
-    pipe_transport: asyncio.ReadTransport
-
-
 @dataclass(slots=True, eq=False)
 class Running:
     """``seconds``: its time limit. ``disk``: where what it writes must be watched."""
@@ -96,12 +99,15 @@ class Running:
     rest: asyncio.Task[None] | None = None
     _meter: TreeMeter | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _told: str = ""
+    _ending: Ending = field(default_factory=lambda: Ending(GRACE_SECONDS))
     _cost: float = 0.0
     _ordered: bool = False
     _deadline: float = 0.0
     _left_over: set[int] = field(default_factory=set[int])
-    _disk_task: asyncio.Task[Cause | None] | None = None
+    _walks: DiskWalks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._walks = DiskWalks(self.disk, self._wake.set)
 
     # ------------------------------------------------------------ from outside
 
@@ -109,12 +115,8 @@ class Running:
         """``drive``, which no cancellation interrupts: the command is ended, then it is raised."""
         task = asyncio.create_task(self.drive())
         try:
-            return await asyncio.shield(task)
+            return await to_its_end(task, self.stop)
         except asyncio.CancelledError:
-            self.stop()
-            await finish(task)
-            if not task.cancelled():
-                task.exception()
             if self.rest is not None:
                 await self.end()
             raise
@@ -145,7 +147,7 @@ class Running:
         async with together.gate:
             lines = await self._open()
             try:
-                while not (lines.control.report.started or lines.control.closed):
+                while not (lines.report.started or lines.control.closed):
                     await self._turn(lines, until_end=True)
             except BaseException:
                 self._close(lines)
@@ -153,55 +155,38 @@ class Running:
         kept = False
         try:
             await self._watch(lines)
-            report = lines.control.report
+            report = lines.report
             self._refuse_failed_launch(lines)
             kept = not lines.control.closed and report.ended and not self.cancelled
             if kept and report.survivors:
-                lines.pipe.muted = True
+                lines.output.muted = True
                 self.rest = asyncio.create_task(self._rest(lines))
             else:
                 kept = False
-                await self._collect(lines.process)
-                await asyncio.wait([lines.pipe.closed], timeout=DRAIN_SECONDS)
-            await self._judge_disk()
+                await lines.collect(PAUSES)
+                await lines.drain()
+            await self._walks.end()
+            if self.cause is None and not self.cancelled:
+                self.cause = await self._walks.judge()
         finally:
             if not kept:
                 self._close(lines)
-        if lines.pipe.error is not None:
-            raise lines.pipe.error
-        return self._result(report, lines.pipe.kept)
+        if lines.output.error is not None:
+            raise lines.output.error
+        return self._result(report, lines.output.kept)
 
     # ------------------------------------------------------------ launch
 
-    async def _open(self) -> Lines:
-        loop = asyncio.get_running_loop()
-        kept = HeadTail(max(1, self.limits.shown_kb) * 512)
-        pipe = Pipe(kept, int(self.limits.output_mb * MB), self.on_output, self._wake.set)
-        ours, theirs = socket.socketpair()
-        read_end, write_end = os.pipe()
-        try:
-            control_transport, control = await loop.create_unix_connection(
-                lambda: Control(self._wake.set), sock=ours
-            )
-            pipe_transport, _ = await loop.connect_read_pipe(
-                lambda: pipe, os.fdopen(read_end, "rb", 0)
-            )
-            try:
-                process = self._spawn(theirs.fileno(), write_end)
-            except BaseException:
-                control_transport.abort()
-                pipe_transport.close()
-                raise
-        finally:
-            theirs.close()
-            os.close(write_end)
+    async def _open(self) -> Lines[Pipe]:
+        pipe = Pipe(self.limits, self.on_output, self._wake.set)
+        lines = await connect(pipe, self._wake.set, self._spawn)
         if self.launch.admit is not None:
-            self.launch.admit(process.pid)
-        self._deadline = loop.time() + LAUNCH_SECONDS
-        return Lines(process, control, control_transport, pipe, pipe_transport)
+            self.launch.admit(lines.process.pid)
+        self._deadline = asyncio.get_running_loop().time() + LAUNCH_SECONDS
+        return lines
 
     def _spawn(self, control: int, output: int) -> subprocess.Popen[bytes]:
-        """In the event loop's thread: bubblewrap dies with the thread that started it."""
+        launch = self.launch
         with contextlib.ExitStack() as stack:
             stdin: int = subprocess.DEVNULL
             if self.stdin:
@@ -210,25 +195,23 @@ class Running:
                 file.seek(0)
                 stdin = file.fileno()
             try:
-                return subprocess.Popen(
-                    [*self.launch.argv, str(control)],
-                    env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
-                    cwd="/",
+                return spawn(
+                    launch.argv,
+                    control,
+                    output,
+                    env=ENVIRONMENT,
+                    handed=launch.handed,
                     stdin=stdin,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=[control, *self.launch.handed],
-                    start_new_session=True,
                 )
             except OSError as error:
                 raise SandboxError(
-                    f"{self.launch.argv[0]} could not be started: {error}",
+                    f"{launch.argv[0]} could not be started: {error}",
                     next="are there processes, memory and descriptors left? `manyhands doctor`",
                 ) from error
 
     # ------------------------------------------------------------ watch
 
-    async def _watch(self, lines: Lines) -> None:
+    async def _watch(self, lines: Lines[Pipe]) -> None:
         """Until the command has ended, or all was killed without the supervisor."""
         control = lines.control
         while not (control.report.ended or control.closed):
@@ -236,15 +219,12 @@ class Running:
         if not control.report.ended:
             await self._end_by_force(lines)
 
-    async def _turn(self, lines: Lines, *, until_end: bool) -> None:
-        self._wake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pause()):
-                await self._wake.wait()
-        if not (until_end and lines.control.report.ended):
+    async def _turn(self, lines: Lines[Pipe], *, until_end: bool) -> None:
+        await woken(self._wake, self._pause())
+        if not (until_end and lines.report.ended):
             self._step(lines, timed=until_end)
 
-    async def _rest(self, lines: Lines) -> None:
+    async def _rest(self, lines: Lines[Pipe]) -> None:
         """What goes on in the background, under the same limits but for that on time."""
         try:
             while not lines.control.closed:
@@ -255,143 +235,61 @@ class Running:
 
     def _pause(self) -> float:
         """Looking at many commands at once shall take no more than a share of one core."""
-        if self._meter is None or self._told:
+        if self._meter is None or self._ending.told:
             return 0.1
         shared = self._cost * self.launch.together.running / SHARE
         return min(max(self._meter.pause, shared), SLOWEST)
 
-    def _step(self, lines: Lines, *, timed: bool) -> None:
+    def _step(self, lines: Lines[Pipe], *, timed: bool) -> None:
         now = asyncio.get_running_loop().time()
-        if lines.control.report.ready and not self._ordered:
-            self._send_order(lines)
-        if lines.control.report.started and self._meter is None:
-            self._begin(lines, now)
-        if self.cancelled:
-            self._end(lines, None, now)
-            return
-        if self.cause is None:
-            self.cause = self._exceeded(lines, now, timed=timed)
-        if self.cause is not None:
-            self._end(lines, self.cause, now)
+        if lines.report.ready and not self._ordered:
+            put_first(self._root(lines))
+            lines.order(self.launch.order)
+            self._ordered = True
+        if lines.report.started and self._meter is None:
+            limits = JobLimits(memory_mb=self.limits.memory_mb)
+            self._meter = TreeMeter(self._root(lines), limits, self.limits.processes)
+            self._deadline = now + self.seconds
+        if self.cause is None and not self.cancelled:
+            self.cause = self._exceeded(lines.output, now, timed=timed)
+        if self.cause is not None or self.cancelled:
+            asked = self.cause is not None and self.cause.grace and not self.cancelled
+            self._ending.go_on(lines, now, ask=asked)
 
-    def _root(self, lines: Lines) -> int:
-        """The supervisor."""
-        pid = lines.process.pid
-        return next(iter(children(pid)), pid) if self.launch.wrapped else pid
+    def _root(self, lines: Lines[Pipe]) -> int:
+        return lines.supervisor(wrapped=self.launch.wrapped)
 
-    def _send_order(self, lines: Lines) -> None:
-        put_first(self._root(lines))
-        order = marshal.dumps(self.launch.order)
-        lines.control_transport.write(len(order).to_bytes(8, "little") + order)
-        self._ordered = True
-
-    def _begin(self, lines: Lines, now: float) -> None:
-        root = self._root(lines)
-        limits = JobLimits(memory_mb=self.limits.memory_mb)
-        self._meter = TreeMeter(root, limits, self.limits.processes)
-        self._deadline = now + self.seconds
-
-    def _exceeded(self, lines: Lines, now: float, *, timed: bool) -> Cause | None:
-        if lines.pipe.over:
-            detail = f"ended at {self.limits.output_mb:g} MB of output, which is the limit"
-            return Cause(JobExit.OUTPUT_LIMIT, detail)
-        if lines.pipe.error is not None:
+    def _exceeded(self, pipe: Pipe, now: float, *, timed: bool) -> Cause | None:
+        if pipe.over:
+            return out_of_output(self.limits.output_mb)
+        if pipe.error is not None:
             return Cause(JobExit.OUTPUT_LIMIT, "its output could not be passed on")
         if self._meter is None:
-            late = now > self._deadline
-            return Cause(JobExit.FAILED, "it did not come up") if late else None
+            return NOT_UP if now > self._deadline else None
         if timed and now >= self._deadline:
-            detail = f"ended after {self.seconds:g} s, which is the limit"
-            return Cause(JobExit.TIMED_OUT, detail, grace=True)
+            return out_of_time(self.seconds)
         began = time.thread_time()
         cause = self._meter.sample()
         self._cost = time.thread_time() - began
-        return cause or self._disk_cause(self._meter)
-
-    def _disk_cause(self, meter: TreeMeter) -> Cause | None:
-        """The last walk's finding; a walk runs in a thread, one at a time."""
-        task = self._disk_task
-        if task is not None and task.done():
-            self._disk_task = None
-            return task.result()
-        disk = self.disk
-        if disk is not None and task is None and disk.due(asyncio.get_running_loop().time()):
-            walk = asyncio.to_thread(disk.sample, list(meter.seen))
-            self._disk_task = asyncio.create_task(walk)
-            self._disk_task.add_done_callback(lambda _: self._wake.set())
-        return None
-
-    def _end(self, lines: Lines, cause: Cause | None, now: float) -> None:
-        """Ask, then tell, then do it without the supervisor."""
-        grace = cause is not None and cause.grace
-        if grace and not self._told:
-            self._tell(lines, "T", now + GRACE_SECONDS)
-        elif self._told != "K" and (not grace or now >= self._deadline):
-            self._tell(lines, "K", now + KILL_SECONDS)
-        elif self._told == "K" and now >= self._deadline:
-            lines.control.closed = True
-
-    def _tell(self, lines: Lines, word: str, deadline: float) -> None:
-        self._told, self._deadline = word, deadline
-        if not lines.control.closed:
-            lines.control_transport.write(word.encode())
+        return cause or self._walks.found(self._meter.seen)
 
     # ------------------------------------------------------------ the end
 
-    async def _end_by_force(self, lines: Lines) -> None:
+    async def _end_by_force(self, lines: Lines[Pipe]) -> None:
         """The supervisor is gone or does not answer: find what it left, kill it."""
         lines.process.kill()
-        for _ in range(200):
-            left = self._left(lines.process.pid)
-            if not left:
-                break
-            processes.kill(left)
-            self._left_over |= left
-            await asyncio.sleep(0.01)
-        await self._collect(lines.process)
+        self._left_over = await lines.kill_left(self._left)
+        await lines.collect(PAUSES)
 
     def _left(self, root: int) -> set[int]:
-        seen = self._meter.seen if self._meter else {}
-        left = {pid for pid, began in seen.items() if processes.started(pid) == began}
-        left |= set(processes.descendants(root))
-        return {pid for pid in left - {root} if not processes.ended(pid)}
+        return left_behind(self._meter, root)
 
-    async def _collect(self, process: subprocess.Popen[bytes]) -> None:
-        """No zombie is left: wait for what was started, a kill if it lingers."""
-        pause = 0.0005
-        for _ in range(12):
-            if process.poll() is not None:
-                return
-            await asyncio.sleep(pause)
-            pause *= 1.7
-        process.kill()
-        await asyncio.to_thread(process.wait)
+    def _close(self, lines: Lines[Pipe]) -> None:
+        self._walks.cancel()
+        lines.close(self._left)
 
-    async def _judge_disk(self) -> None:
-        """It may have filled the disk and ended between two walks."""
-        if self._disk_task is not None:
-            await asyncio.wait([self._disk_task])
-        if self.disk is not None and self.cause is None and not self.cancelled:
-            self.cause = await asyncio.to_thread(self.disk.sample, ())
-
-    def _close(self, lines: Lines) -> None:
-        """Leaves nothing open; a supervisor that still runs ends the command."""
-        if self._disk_task is not None:
-            self._disk_task.cancel()
-        if lines.process.poll() is None:
-            lines.control_transport.write(b"K")
-        lines.control_transport.abort()
-        lines.pipe_transport.close()
-        if lines.process.poll() is None:
-            try:
-                lines.process.wait(timeout=KILL_SECONDS)
-            except subprocess.TimeoutExpired:
-                processes.kill(self._left(lines.process.pid))
-                lines.process.kill()
-                lines.process.wait()
-
-    def _refuse_failed_launch(self, lines: Lines) -> None:
-        report = lines.control.report
+    def _refuse_failed_launch(self, lines: Lines[Pipe]) -> None:
+        report = lines.report
         if report.error:
             raise SandboxError(
                 f"{self.launch.order[1][0][:80]!r} could not be started in {self.launch.order[2]}: "
@@ -399,7 +297,7 @@ class Running:
                 next="is it installed in the sandbox, and does the folder exist there?",
             )
         if not report.started and not self.cancelled:
-            said = lines.pipe.kept.text().decode(errors="replace").strip()[-500:] or "nothing"
+            said = lines.output.kept.text().decode(errors="replace").strip()[-500:] or "nothing"
             raise SandboxError(
                 f"a command could not be launched; {self.launch.argv[0]} said: {said}",
                 next="`manyhands doctor` says what this machine offers",

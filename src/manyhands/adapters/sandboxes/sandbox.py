@@ -13,11 +13,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
 
-from manyhands.errors import SandboxBusy, SandboxError, SandboxRefused
 from manyhands.isolation.endings import finish
 from manyhands.ports import Change, ExecResult, FileSlice, SandboxLimits, Snapshot
 
 from . import beneath, files, tree
+from .rules import Turns, only_reads, runnable, seconds_of
 from .running import Launch, Running
 from .workspaces import Workspace, opened
 
@@ -70,11 +70,7 @@ class WorkspaceSandbox:
         self._running: set[Running] = set()
         self._kept: set[Running] = set()
         self._calls: set[asyncio.Task[object]] = set()
-        self._closed = False
-        self._busy = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._lock = asyncio.Lock()
+        self._turns = Turns()
 
     @property
     def limits(self) -> SandboxLimits:
@@ -102,15 +98,18 @@ class WorkspaceSandbox:
         background: bool = False,
     ) -> ExecResult:
         """See ``ports.Sandbox``."""
-        argv = checked(tree.shell(command))
+        argv = runnable(tree.shell(command))
         folder = "/".join([self.workspace, *inner(cwd)])
         limits = self._limits
-        seconds = limits.seconds if timeout is None else min(max(0.0, timeout), limits.seconds)
+        seconds = seconds_of(limits, timeout)
         order = Command(argv, folder, env or {}, background)
-        async with self._counted(), self._launcher.launch(self._workspace, order, limits) as launch:
+        async with (
+            self._turns.command(),
+            self._launcher.launch(self._workspace, order, limits) as launch,
+        ):
             disk = await asyncio.to_thread(self._workspace.disk)
             running = Running(launch, limits, seconds, stdin, on_output, disk)
-            self._refuse_closed()
+            self._turns.refuse_closed()
             self._running.add(running)
             try:
                 result = await running.run()
@@ -122,7 +121,7 @@ class WorkspaceSandbox:
         return self._told_if_full(result)
 
     def _told_if_full(self, result: ExecResult) -> ExecResult:
-        if result.detail or self._closed or not self._workspace.full():
+        if result.detail or self._turns.closed or not self._workspace.full():
             return result
         detail = f"the sandbox's disk is full: the limit is {self._limits.disk_mb} MB"
         return dataclasses.replace(result, detail=detail)
@@ -183,7 +182,7 @@ class WorkspaceSandbox:
 
     async def diff(self, since: Snapshot | None = None) -> tuple[Change, ...]:
         """See ``ports.Sandbox``."""
-        self._refuse_closed()
+        self._turns.refuse_closed()
         if not self._writable:
             return ()
         number = since.number if since else 0
@@ -211,12 +210,12 @@ class WorkspaceSandbox:
 
     async def close(self) -> None:
         """See ``ports.Sandbox``."""
-        if self._closed:
+        if self._turns.closed:
             return
-        self._closed = True
+        self._turns.closed = True
         for running in list(self._running):
             running.stop()
-        await self._idle.wait()
+        await self._turns.idle()
         with contextlib.suppress(Exception):
             await self.end_background()
         if self._calls:
@@ -227,7 +226,7 @@ class WorkspaceSandbox:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Cancelled, it goes on in its thread, and the close waits for it."""
-        self._refuse_closed()
+        self._turns.refuse_closed()
         task = asyncio.create_task(asyncio.to_thread(work))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -236,38 +235,13 @@ class WorkspaceSandbox:
     @asynccontextmanager
     async def _still(self) -> AsyncGenerator[None]:
         """Nothing runs, and nothing of this kind is begun twice at once."""
-        async with self._lock:
-            if busy := self._busy + len(self._kept):
-                raise SandboxBusy(
-                    f"{busy} command(s) of this sandbox still run",
-                    next="wait for them, or end_background()",
-                )
+        async with self._turns.state():
+            self._turns.refuse_busy(len(self._kept))
             yield
-
-    @asynccontextmanager
-    async def _counted(self) -> AsyncGenerator[None]:
-        """A command, from before its launch on: it waits for a state that is being kept."""
-        async with self._lock:
-            self._refuse_closed()
-            self._busy += 1
-            self._idle.clear()
-        try:
-            yield
-        finally:
-            self._busy -= 1
-            if not self._busy:
-                self._idle.set()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise SandboxError("this sandbox is closed", next="open another one")
 
     def _refuse_read_only(self, path: str) -> None:
         if not self._writable:
-            raise SandboxRefused(
-                f"{path[:200]!r} cannot be written: this sandbox only reads",
-                next="report what should be changed; a sandbox that is writable can do it",
-            )
+            raise only_reads(path)
 
 
 def inner(path: str) -> list[str]:
@@ -276,12 +250,3 @@ def inner(path: str) -> list[str]:
     if ".." in parts:
         raise beneath.refused(path, "leads out of the workspace")
     return parts
-
-
-def checked(argv: list[str]) -> list[str]:
-    """Raises SandboxRefused for what no program can be given."""
-    if not argv or not argv[0]:
-        raise SandboxRefused("an empty command", next="give it something to run")
-    if any("\0" in each for each in argv):
-        raise SandboxRefused("a command with a zero byte in it", next="leave it out")
-    return argv

@@ -24,6 +24,7 @@ from manyhands.ports import Change, JobLimits, SandboxLimits
 from .beneath import DIRECTORY
 from .changes import ALL, Comparison, Touched, touched
 from .namespaces import Namespaces, open_namespaces
+from .rules import no_snapshot
 
 PREFIX = "manyhands-sandbox-"
 #: The most layers: the kernel takes their names on one page.
@@ -65,10 +66,6 @@ def opened(workspace: Workspace, number: int | None) -> Generator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def no_snapshot(number: int) -> SandboxError:
-    return SandboxError(f"this sandbox has no snapshot {number}", next="use one that it gave")
 
 
 @dataclass(slots=True)
