@@ -157,9 +157,11 @@ async def test_an_item_is_stale_once_its_file_is_another(path: Path) -> None:
         await store.add(run, "a", offer("a", "About a and b.", a_py="h1", b_py="h1"), "t1")
         await store.add(run, "b", offer("b", "Of something else: b.", b_py="h1"), "t1")
         await store.add(run, "c", offer("c", "Of nothing that is checked."), "t1")
-        same = await store.refresh(run, "r1", {"a.py": "h1", "c.py": "h9"}, since="v1")
-        changed = await store.refresh(run, "r2", {"a.py": "h2", "c.py": "h9"}, since="v2")
-        gone = await store.refresh(run, "r3", {"b.py": None}, since="v3")
+        same = await store.refresh(run, "r1", {"a.py": "h1", "c.py": "h9"}, version=1, since="v1")
+        changed = await store.refresh(
+            run, "r2", {"a.py": "h2", "c.py": "h9"}, version=2, since="v2"
+        )
+        gone = await store.refresh(run, "r3", {"b.py": None}, version=3, since="v3")
         return [same, changed, gone]
 
     found, store = await both(path, body)
@@ -175,8 +177,8 @@ async def test_an_item_is_stale_once_its_file_is_another(path: Path) -> None:
 
 async def test_an_item_from_an_older_state_is_stale_when_it_comes(path: Path) -> None:
     async def body(run: Run, store: Store) -> Any:
-        await store.refresh(run, "r1", {"a.py": "h1"}, since="v1")
-        await store.refresh(run, "r2", {"a.py": "h2"}, since="v2")
+        await store.refresh(run, "r1", {"a.py": "h1"}, version=1, since="v1")
+        await store.refresh(run, "r2", {"a.py": "h2"}, version=2, since="v2")
         old = await store.add(run, "a", offer("a", "The old one.", a_py="h1"), "t1")
         new = await store.add(run, "b", offer("b", "What is new.", a_py="h2"), "t1")
         return [str(old), str(new)]
@@ -184,6 +186,23 @@ async def test_an_item_from_an_older_state_is_stale_when_it_comes(path: Path) ->
     found, store = await both(path, body)
     assert found == ["a@1: a new item; stale since v2: a.py has changed", "b@1: a new item"]
     assert [store.state(e) for e in store.all()] == ["stale", "verified"]
+
+
+async def test_an_older_version_that_is_told_later_makes_nothing_stale(path: Path) -> None:
+    """Two coders merge one after the other, and what followed from it comes the other way round."""
+
+    async def body(run: Run, store: Store) -> Any:
+        await store.add(run, "a", offer("a", "As it is now.", a_py="h2"), "t2")
+        later = await store.refresh(run, "r2", {"a.py": "h2"}, version=2, since="t2")
+        earlier = await store.refresh(
+            run, "r1", {"a.py": "h1", "b.py": "h1"}, version=1, since="t1"
+        )
+        return [later, earlier]
+
+    found, store = await both(path, body)
+    assert found == [[], []]
+    assert [store.state(e) for e in store.all()] == ["verified"]
+    assert {path: file.hash for path, file in store.files.items()} == {"a.py": "h2", "b.py": "h1"}
 
 
 async def test_only_a_hash_verifies(path: Path) -> None:
@@ -277,7 +296,7 @@ async def test_what_agents_wrote_stays_one_line_of_data(path: Path) -> None:
     async def body(run: Run, store: Store) -> None:
         rests = (Evidence(kind="file", source="a\n- b", hash="1"),)
         await store.add(run, "a", Offer(id="x", content=content, evidence=rests), "t1")
-        await store.refresh(run, "r", {"a\n- b": "2"}, since="v1")
+        await store.refresh(run, "r", {"a\n- b": "2"}, version=1, since="v1")
         await store.add(run, "b", offer("half", "a lone \ud800 half"), "t1")
 
     _, store = await both(path, body)
@@ -321,8 +340,12 @@ async def test_tasks_that_come_in_another_order_on_replay_give_an_equal_store(pa
         async with asyncio.TaskGroup() as group:
             group.create_task(task(0.00, store.add(run, "a", offer("a", "One.", f_py="1"), "t1")))
             group.create_task(task(0.03, store.add(run, "b", offer("a", "Two."), "t2")))
-            group.create_task(task(0.06, store.refresh(run, "r1", {"f.py": "2"}, since="v1")))
-            group.create_task(task(0.08, store.refresh(run, "r2", {"f.py": "3"}, since="v2")))
+            group.create_task(
+                task(0.06, store.refresh(run, "r1", {"f.py": "2"}, version=1, since="v1"))
+            )
+            group.create_task(
+                task(0.08, store.refresh(run, "r2", {"f.py": "3"}, version=2, since="v2"))
+            )
             group.create_task(task(0.10, store.add(run, "c", offer("c", "3.", over="a@1"), "t3")))
             group.create_task(task(0.12, store.mark(run, "m", "a@2", S.REJECTED, "no")))
 
@@ -469,7 +492,11 @@ class StoreStates(RuleBasedStateMachine):
         )
     )
     def refresh(self, changed: dict[str, str | None]) -> None:
-        found = self.go(lambda store, run, key: store.refresh(run, key, changed, since=key))
+        found = self.go(
+            lambda store, run, key: store.refresh(
+                run, key, changed, version=int(key[1:]) + 1, since=key
+            )
+        )
         self.files |= changed
         stale = [
             item

@@ -389,6 +389,38 @@ async def test_a_coder_whose_time_ends_is_partial_with_what_it_has(tmp_path: Pat
     assert sums.merge is Merge.HELD
 
 
+async def test_a_change_is_kept_when_the_time_ends_during_its_checks(tmp_path: Path) -> None:
+    def coder(request: ModelRequest, conversation: Conversation) -> Scripted:
+        if "Your time is over" in conversation.last:
+            return answer({"summary": "Half of it.", "changed": ["sums.py"]})
+        if conversation.spoken == 0:
+            return call("edit", path="sums.py", old="- 1", new="- 2")
+        return call("bash", command="sleep 60")
+
+    task = coder_task("sums", checks=["sleep 60"])
+    orchestrator = by_turn(call("delegate_many", tasks=[task]), FINISH)
+    stage = Stage(tmp_path, Cast(orchestrator=orchestrator, coder=coder))
+    outcome = await stage.solve(budget=Budget(seconds=8))
+    check_honest(stage, outcome)
+    (sums,) = outcome.tasks
+    assert (sums.state, sums.summary) == (TaskState.PARTIAL, "Half of it.")
+    assert (sums.merge, sums.changed) == (Merge.HELD, ("sums.py",))
+    assert "not run to its end" in sums.checks[0].output
+
+
+async def test_a_change_is_kept_when_the_budget_of_the_run_ends_its_coder(tmp_path: Path) -> None:
+    """One request of the orchestrator, and two of the coder: for reading, and for the edit."""
+    many = call("delegate_many", tasks=[coder_task("sums")])
+    stage = Stage(tmp_path, Cast(orchestrator=by_turn(many, FINISH)))
+    outcome = await stage.solve(budget=Budget(requests=3))
+    check_honest(stage, outcome)
+    (sums,) = outcome.tasks
+    assert (sums.state, sums.merge) == (TaskState.FAILED, Merge.HELD)
+    assert sums.changed == ("sums.py",)
+    assert not outcome.files
+    assert "changes in 1 files are not in the patch: the budget ended" in outcome.left[-1]
+
+
 async def test_a_task_that_needs_one_that_failed_is_not_started(tmp_path: Path) -> None:
     def coder(request: ModelRequest, conversation: Conversation) -> Scripted:
         return say("no")
@@ -578,6 +610,66 @@ async def test_several_delegations_in_one_turn_run_at_once_with_ids_of_their_own
     assert outcome.complete
     assert sorted(t.id for t in outcome.tasks) == ["t1", "t1-2"]
     assert stage.model.most_at_once == 2
+
+
+async def test_an_id_is_given_once_by_calls_of_one_turn(tmp_path: Path) -> None:
+    tasks = [coder_task("sums"), coder_task("words")]
+    both = calls(*(("delegate_many", {"tasks": tasks}) for _ in range(2)))
+    stage = Stage(tmp_path, Cast(orchestrator=by_turn(both, FINISH)))
+    outcome = await stage.solve()
+    check_honest(stage, outcome)
+    assert outcome.complete
+    assert [t.id for t in outcome.tasks] == ["sums", "words"]
+    told = [json.loads(each)["content"] for each in stage.asked("orchestrator")[1].messages[-2:]]
+    assert ["there is a task 'sums' already" in each for each in told] == [False, True]
+
+
+@pytest.mark.parametrize("how", ["one call", "two calls"])
+async def test_changes_are_taken_up_by_one_task_at_a_time(tmp_path: Path, how: str) -> None:
+    def coder(request: ModelRequest, conversation: Conversation) -> Scripted:
+        if "You go on from" in conversation.task:
+            return answer({"summary": "It is well as it is.", "changed": ["sums.py"]})
+        if conversation.spoken == 0:
+            return call("edit", path="sums.py", old="- 1", new="- 2")
+        return answer({"summary": "Mended.", "changed": ["sums.py"]})
+
+    again = [coder_task("sums", checks=[], takes_up="sums") | {"id": id} for id in ("one", "two")]
+    if how == "one call":
+        second = call("delegate_many", tasks=again)
+    else:
+        second = calls(*(("delegate_many", {"tasks": [each]}) for each in again))
+    first = call("delegate_many", tasks=[coder_task("sums")])
+    orchestrator = by_turn(first, second, FINISH)
+    stage = Stage(tmp_path, Cast(orchestrator=orchestrator, coder=coder))
+    outcome = await stage.solve(check="")
+    assert "two takes up 'sums', which one takes up already" in stage.told("orchestrator", 2)
+    taken = [] if how == "one call" else ["one"]
+    assert [t.id for t in outcome.tasks] == ["sums", *taken]
+    assert bool(outcome.left) == (how == "one call")
+
+
+async def test_changes_that_a_coder_took_up_and_gave_up_are_settled(tmp_path: Path) -> None:
+    """It brings the file back as the workspace has it: there is nothing to merge."""
+
+    def coder(request: ModelRequest, conversation: Conversation) -> Scripted:
+        if "You go on from" in conversation.task:
+            if conversation.spoken == 0:
+                return call("write", path="words.py", content=FILES["words.py"])
+            return answer({"summary": "It is not needed."})
+        if conversation.spoken == 0:
+            return call("edit", path="words.py", old="key=len", new="key=str")
+        return answer({"summary": "Mended.", "changed": ["words.py"]})
+
+    again = coder_task("words", checks=[], takes_up="words") | {"id": "again"}
+    turns = [call("delegate_many", tasks=[each]) for each in (coder_task("words"), again)]
+    stage = Stage(tmp_path, Cast(orchestrator=by_turn(*turns, FINISH), coder=coder))
+    outcome = await stage.solve(check="")
+    assert [(t.state, t.merge) for t in outcome.tasks] == [
+        (TaskState.PARTIAL, Merge.HELD),
+        (TaskState.COMPLETE, Merge.NOTHING),
+    ]
+    assert not outcome.left
+    assert outcome.complete
 
 
 async def test_coders_at_once_are_bounded(tmp_path: Path) -> None:

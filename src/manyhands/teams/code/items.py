@@ -94,9 +94,8 @@ class Added(_Record):
 
 
 class Stale(_Record):
-    """What a look at the files found: item -> why it is stale now. ``order``: of the look."""
+    """What a look at the files found: item -> why it is stale now."""
 
-    order: int
     items: dict[str, str]
 
 

@@ -35,9 +35,9 @@ __all__ = ["Added", "Entry", "Offer", "Relation", "Store"]
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """The last that was heard of a file. ``order``: of the looks at files."""
+    """The last that was heard of a file. ``version``: of the workspace."""
 
-    order: int
+    version: int
     hash: str | None
     since: str
 
@@ -122,28 +122,37 @@ class Store(Shelf):
         return entry
 
     async def refresh(
-        self, run: Run, key: str, changed: Mapping[str, str | None], *, since: str = ""
+        self,
+        run: Run,
+        key: str,
+        changed: Mapping[str, str | None],
+        *,
+        version: int,
+        since: str,
     ) -> tuple[str, ...]:
-        """Mark what rests on a file that is now another one: ``changed`` is path -> its hash now
-        (None: it is gone), as `states.hashes` gives it. ``since``: what the state of the workspace
-        is called. Gives the items that became stale; so does a replay, whatever it asks.
+        """Mark what rests on a file that is now another one: ``changed`` is path -> its hash in
+        this ``version`` of the workspace (None: it is gone), as `states.hashes` gives it.
+        ``since``: whose change that was.
+
+        Versions may be told in any order: what is known of a later one stays. Gives the items that
+        became stale; so does a replay, whatever it asks.
         """
-        since = since or run.key(key)
         async with self._changing:
+            new = {path: hash for path, hash in changed.items() if self._is_newer(path, version)}
             found: Stale = await run.step(
-                key, lambda: self._look(changed, since), effect=Effect.PURE, returns=Stale
+                key,
+                lambda: Stale(items=made_stale(self, new, since)),
+                effect=Effect.PURE,
+                returns=Stale,
             )
-            for path, hash in changed.items():
-                known = self.files.get(path)
-                if known is None or known.order < found.order:
-                    self.files[path] = _File(found.order, hash, since)
+            self.files |= {path: _File(version, hash, since) for path, hash in new.items()}
             for ref, why in found.items.items():
                 await self._mark(run, f"{key}-stale-{ref}", ref, ArtifactStatus.STALE, why)
         return tuple(found.items)
 
-    def _look(self, changed: Mapping[str, str | None], since: str) -> Stale:
-        order = max((each.order for each in self.files.values()), default=0) + 1
-        return Stale(order=order, items=made_stale(self, changed, since))
+    def _is_newer(self, path: str, version: int) -> bool:
+        known = self.files.get(path)
+        return known is None or known.version < version
 
     async def mark(
         self,
