@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import ValidationError
 
+from manyhands.agents.encoding import one_line
 from manyhands.errors import ToolError
 from manyhands.runtime import ArtifactStatus, Evidence, Run, Runtime, Workflow
 from manyhands.teams.code.items import Added
-from manyhands.teams.code.likeness import likeness, one_line
+from manyhands.teams.code.likeness import likeness
 from manyhands.teams.code.packing import pack
 from manyhands.teams.code.store import Offer, Store
 from tests.coding.store_stage import again, artifacts, journal, live, offer
@@ -85,11 +86,11 @@ async def test_another_task_s_item_of_the_same_id_is_disputed_and_both_are_shown
         assert {e.ref for e in store.resolve(["cause"])} == {"cause@1", "cause@2"}
         assert [store.state(e) for e in store.all()] == ["disputed", "disputed"]
         assert "CONTRADICTS cause@2" in store.shown().splitlines()[0]
-        await store.mark(run, "settle", "cause@1", S.REJECTED, "the test passes\nwith tabs")
+        await store.add(run, "c", offer("tabs", "A test with tabs passes.", over="cause@1"), "t3")
 
     _, store = await both(path, body)
-    assert [store.state(e) for e in store.all()] == ["rejected", "asserted"]
-    assert store.entries["cause@1"].reason == "the test passes with tabs"
+    assert [store.state(e) for e in store.all()] == ["superseded", "asserted", "asserted"]
+    assert store.entries["cause@1"].reason == "by tabs@1 of t3"
     assert "CONTRADICTS" not in store.shown()
 
 
@@ -222,22 +223,6 @@ async def test_only_a_hash_verifies(path: Path) -> None:
     assert states == {"command": "verified", "quote": "asserted", "unhashed": "asserted"}
 
 
-async def test_accepting_one_version_puts_it_in_place_of_the_other(path: Path) -> None:
-    async def body(run: Run, store: Store) -> None:
-        await store.add(run, "a", offer("x", "First of all."), "t1")
-        await store.add(run, "b", offer("x", "Second thoughts."), "t2")
-        assert await store.mark(run, "m1", "x@1", S.ACCEPTED, "seen") == ("x@1",)
-        assert await store.mark(run, "m2", "x@2", S.ACCEPTED, "better") == ("x@2",)
-        await store.mark(run, "m3", "x@1", S.ACCEPTED, "no way back")
-        with pytest.raises(ToolError, match="no task 'y'"):
-            await store.mark(run, "m4", "y", S.REJECTED, "")
-
-    _, store = await both(path, body)
-    kept = await artifacts(path)
-    assert [e.status for e in store.all()] == [S.SUPERSEDED, S.ACCEPTED]
-    assert [kept[e.origin].status for e in store.all()] == [S.SUPERSEDED, S.ACCEPTED]
-
-
 # ---------------------------------------------------------------- names
 
 
@@ -325,8 +310,8 @@ async def test_a_secret_is_in_no_item(path: Path) -> None:
 
 
 async def test_tasks_that_come_in_another_order_on_replay_give_an_equal_store(path: Path) -> None:
-    """One task's item is superseded, made stale and rejected by others, whose replay may be
-    ahead of the one that brings it."""
+    """One task's item is superseded and made stale by others, whose replay may be ahead of the
+    one that brings it."""
     order: list[list[float]] = []
 
     async def body(run: Run, store: Store) -> None:
@@ -347,10 +332,10 @@ async def test_tasks_that_come_in_another_order_on_replay_give_an_equal_store(pa
                 task(0.08, store.refresh(run, "r2", {"f.py": "3"}, version=2, since="v2"))
             )
             group.create_task(task(0.10, store.add(run, "c", offer("c", "3.", over="a@1"), "t3")))
-            group.create_task(task(0.12, store.mark(run, "m", "a@2", S.REJECTED, "no")))
+            group.create_task(task(0.12, store.add(run, "d", offer("d", "4.", over="a@2"), "t4")))
 
     _, store = await live(path, body)
-    assert [e.status for e in store.all()] == [S.SUPERSEDED, S.REJECTED, S.PROPOSED]
+    assert [e.status for e in store.all()] == [S.SUPERSEDED, S.SUPERSEDED, S.PROPOSED, S.PROPOSED]
     assert store.files["f.py"].hash == "3"
     _, replayed = await again(path, body)
     assert replayed == store
@@ -506,18 +491,6 @@ class StoreStates(RuleBasedStateMachine):
         assert set(found) == {item["ref"] for item in stale}
         for item in stale:
             item["status"] = "stale"
-
-    @precondition(lambda self: self.items)
-    @rule(data=st.data())
-    def reject(self, data: Any) -> None:
-        ref = data.draw(st.sampled_from([item["ref"] for item in self.items]))
-        found = self.go(lambda store, run, key: store.mark(run, key, ref, S.REJECTED, "no"))
-        (item,) = self.named(ref)
-        if item["status"] in ("in force", "stale"):
-            assert found == (ref,)
-            item["status"] = "rejected"
-        else:
-            assert found == ()
 
     @rule(
         refs=st.lists(st.sampled_from(["a", "b@1", "c", "t1", "zz"]), max_size=3),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from manyhands.errors import ToolError
 from manyhands.runtime import ArtifactStatus, Effect, Evidence, Run
@@ -19,7 +18,6 @@ from manyhands.teams.code.items import (
     PREFIX,
     RANKS,
     Added,
-    Decided,
     Entry,
     Judgement,
     Offer,
@@ -27,7 +25,6 @@ from manyhands.teams.code.items import (
     Stale,
 )
 from manyhands.teams.code.judging import differs, judge, made_stale
-from manyhands.teams.code.likeness import one_line
 from manyhands.teams.code.shelf import Shelf
 
 __all__ = ["Added", "Entry", "Offer", "Relation", "Store"]
@@ -153,40 +150,6 @@ class Store(Shelf):
     def _is_newer(self, path: str, version: int) -> bool:
         known = self.files.get(path)
         return known is None or known.version < version
-
-    async def mark(
-        self,
-        run: Run,
-        key: str,
-        ref: str,
-        status: Literal[ArtifactStatus.ACCEPTED, ArtifactStatus.REJECTED],
-        reason: str,
-    ) -> tuple[str, ...]:
-        """Decide about an item, such as which side of a contradiction is right. ``ref`` is an id
-        (all its versions in force) or ``id@version``. What is not in force stays so. Raises
-        `ToolError` where there is no such item."""
-        async with self._changing:
-            found: Decided = await run.step(
-                key, self._decide, ref, status, effect=Effect.PURE, returns=Decided
-            )
-            if not found.known:
-                raise self.unknown([ref])
-            for each in found.refs:
-                await self._mark(run, f"{key}-{each}", each, status, one_line(reason, 400))
-            for each in found.over:
-                self._set(each, ArtifactStatus.SUPERSEDED, f"by {found.refs[-1]}")
-        return found.refs
-
-    def _decide(self, ref: str, status: str) -> Decided:
-        """As artifacts do: one version of a name is accepted, the last that was."""
-        found = self.of(ref)
-        if status != ArtifactStatus.ACCEPTED:
-            refs = tuple(each.ref for each in found if not each.over)
-            return Decided(known=bool(found), refs=refs)
-        refs = tuple(each.ref for each in found if each.in_force)
-        accepted = {e.ref for e in self.all() for f in found if e.id == f.id and e.status == status}
-        over = {*accepted, *refs}.difference(refs[-1:]) if refs else set[str]()
-        return Decided(known=bool(found), refs=refs, over=tuple(sorted(over)))
 
     async def _mark(
         self, run: Run, key: str, ref: str, status: ArtifactStatus, reason: str

@@ -24,7 +24,7 @@ from manyhands.runtime import Budget, Effect, Run
 from manyhands.teams.code.case import Case
 from manyhands.teams.code.claims import evidence_of, unsupported
 from manyhands.teams.code.commands import run_checks
-from manyhands.teams.code.handing import Beginning, holds_marks, items_for, task_text
+from manyhands.teams.code.handing import Beginning, items_for, still_marked, task_text
 from manyhands.teams.code.keeping import keep
 from manyhands.teams.code.records import (
     Check,
@@ -174,7 +174,7 @@ def _judges(
     """What a coder's answer must pass: no marks of a conflict, and the commands of its task."""
 
     async def checked(_: CoderAnswer) -> str:
-        marked = holds_marks(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob)
+        marked = still_marked(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob)
         if marked:
             return f"there are marks of a conflict still in {', '.join(marked)}"
         if not delegation.checks:
@@ -225,7 +225,7 @@ def _why_held(
     beginning: Beginning,
     workspace: Workspace,
 ) -> str:
-    if holds_marks(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob):
+    if still_marked(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob):
         return "there are marks of a conflict in it"
     if report.status is ReportStatus.COMPLETE or (checks and all(c.passed for c in checks)):
         return ""

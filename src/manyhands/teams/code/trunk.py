@@ -35,14 +35,15 @@ class Merging:
 
 
 class Clash(BaseModel):
-    """A file in which two changes conflict. ``marked``: the places have marks in it; else it is as
-    the workspace has it, and ``theirs`` names the other content (a blob; '': it has none)."""
+    """A file in which two changes conflict. ``marks``: how long those are that the places have in
+    it; 0: it is as the workspace has it, and ``theirs`` names the other content (a blob; '': it
+    has none)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     kind: str
-    marked: bool
+    marks: int = 0
     theirs: str = ""
 
 
@@ -171,12 +172,11 @@ class Trunk:
 
 
 def _told(conflict: Conflict) -> Clash:
-    node = conflict.theirs.node
     return Clash(
         path=conflict.path,
         kind=conflict.kind,
-        marked=bool(conflict.text),
-        theirs=node.blob if node is not None else "",
+        marks=conflict.marks,
+        theirs=conflict.theirs.blob if conflict.theirs is not None else "",
     )
 
 
