@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhands.agents.workspace.tree import GONE, Node, Tree, blob_name
+from manyhands.teams.code.conflicts import holds_marks
 from manyhands.teams.code.ignoring import ignored_by
 from manyhands.teams.code.merging import Conflict, ConflictKind, Merged, merge
 from manyhands.teams.code.states import node_in
@@ -259,7 +260,7 @@ def conflict_in(path: Path, start: Snapshot, ours: Snapshot, theirs: Snapshot) -
     return merged.conflicts[0]
 
 
-def test_a_conflict_says_where_it_is_and_can_be_resolved_in_the_marked_state(
+def test_a_conflict_is_told_and_can_be_resolved_in_the_marked_state(
     tmp_path: Path,
 ) -> None:
     start = {"f": There(b"a\nb\nc\nd\ne\n")}
@@ -269,11 +270,9 @@ def test_a_conflict_says_where_it_is_and_can_be_resolved_in_the_marked_state(
     merged = bench.merge(start, ours, theirs)
     (conflict,) = merged.conflicts
     assert (conflict.path, conflict.kind) == ("f", ConflictKind.TEXT)
-    assert conflict.before.lines == ((2, 2),)
-    assert conflict.ours.lines == ((3, 3),)
-    assert conflict.theirs.lines == ((2, 3),)
-    assert conflict.theirs.node is not None
-    assert conflict.theirs.node.blob == blob_name(theirs["f"].content)
+    assert conflict.theirs is not None
+    assert conflict.theirs.blob == blob_name(theirs["f"].content)
+    assert holds_marks(conflict.text.encode(), conflict.marks)
     assert bench.state(merged.tree) == ours
     marked = bench.state(merged.marked)["f"]
     assert marked.mode == 0o755
@@ -289,8 +288,9 @@ def test_marks_are_told_from_lines_that_look_like_them(tmp_path: Path) -> None:
     ours = {"f": There(b"<<<<<<< workspace\nb ours\n=========\nd\n")}
     theirs = {"f": There(b"<<<<<<< workspace\nb theirs\n=========\nd\n")}
     conflict = conflict_in(tmp_path, start, ours, theirs)
-    assert conflict.ours.lines == conflict.theirs.lines == ((2, 2),)
     assert "<<<<<<<<<< workspace\nb ours\n" in conflict.text
+    assert holds_marks(conflict.text.encode(), conflict.marks)
+    assert not any(holds_marks(side["f"].content, conflict.marks) for side in (ours, theirs))
 
 
 def test_a_repository_around_the_temporary_files_has_no_part(
@@ -309,13 +309,6 @@ def test_a_repository_around_the_temporary_files_has_no_part(
     bench = Bench(tmp_path / "base", start)
     merged = bench.merge(start, ours, theirs)
     assert bench.state(merged.tree) == {"f": There(b"A\nb\nC\n")}
-
-
-def test_a_side_without_lines_in_conflict_is_told_by_where_they_would_be(tmp_path: Path) -> None:
-    start = {"f": There(b"a\nb\nc\n")}
-    conflict = conflict_in(tmp_path, start, {"f": There(b"a\nc\n")}, {"f": There(b"a\nB\nc\n")})
-    assert conflict.ours.lines == ((2, 1),)
-    assert conflict.theirs.lines == ((2, 2),)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from manyhands.errors import ConfigError
 from manyhands.teams.code.applying import Applied, apply_to
 from manyhands.teams.code.ignoring import ignored_by
 from manyhands.teams.code.patches import unified_diff
-from manyhands.teams.code.states import Ignored, hashes, manifest
+from manyhands.teams.code.states import Ignored, hashes
 from tests.coding.edits import edits, repositories
 from tests.coding.snapshots import (
     Blobs,
@@ -219,24 +219,6 @@ def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r": d/mine \(where d is to be\)"):
         bench.apply({"d": There(b"file")})
     assert read(bench.user) == {"d/f": There(b"a"), "d/mine": There(b"user's")}
-
-
-def test_where_the_base_is_the_folder_itself_what_it_was_is_given(tmp_path: Path) -> None:
-    folder = write(tmp_path / "user", {"f": There(b"a"), "g": There(b"a")})
-    ignored = ignored_by(folder)
-    write(folder, {"__pycache__/f.pyc": There(b"c"), ".git/HEAD": There(b"x")})
-    known = manifest(folder, ignored)
-    assert sorted(known) == ["f", "g"]
-    blobs = Blobs()
-    end = tree_of({"f": There(b"a")}, {"f": There(b"b")}, blobs)
-    (folder / "f").write_text("the user's")
-    args = (folder, ground_over(folder), blobs.read, Tree(), end, ignored)
-    with pytest.raises(ConfigError, match="1 files of"):
-        apply_to(*args, known=known)
-    assert (folder / "f").read_text() == "the user's"
-    (folder / "f").write_text("a")
-    assert apply_to(*args, known=known).written == ("f",)
-    assert (folder / "f").read_text() == "b"
 
 
 def test_a_full_disk_leaves_the_folder_as_it_was(

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import ValidationError
 
+from manyhands.agents.encoding import one_line
 from manyhands.errors import ToolError
 from manyhands.runtime import ArtifactStatus, Evidence, Run, Runtime, Workflow
 from manyhands.teams.code.items import Added
-from manyhands.teams.code.likeness import likeness, one_line
+from manyhands.teams.code.likeness import likeness
 from manyhands.teams.code.packing import pack
 from manyhands.teams.code.store import Offer, Store
 from tests.coding.store_stage import again, artifacts, journal, live, offer
@@ -85,11 +86,11 @@ async def test_another_task_s_item_of_the_same_id_is_disputed_and_both_are_shown
         assert {e.ref for e in store.resolve(["cause"])} == {"cause@1", "cause@2"}
         assert [store.state(e) for e in store.all()] == ["disputed", "disputed"]
         assert "CONTRADICTS cause@2" in store.shown().splitlines()[0]
-        await store.mark(run, "settle", "cause@1", S.REJECTED, "the test passes\nwith tabs")
+        await store.add(run, "c", offer("tabs", "A test with tabs passes.", over="cause@1"), "t3")
 
     _, store = await both(path, body)
-    assert [store.state(e) for e in store.all()] == ["rejected", "asserted"]
-    assert store.entries["cause@1"].reason == "the test passes with tabs"
+    assert [store.state(e) for e in store.all()] == ["superseded", "asserted", "asserted"]
+    assert store.entries["cause@1"].reason == "by tabs@1 of t3"
     assert "CONTRADICTS" not in store.shown()
 
 
@@ -157,9 +158,11 @@ async def test_an_item_is_stale_once_its_file_is_another(path: Path) -> None:
         await store.add(run, "a", offer("a", "About a and b.", a_py="h1", b_py="h1"), "t1")
         await store.add(run, "b", offer("b", "Of something else: b.", b_py="h1"), "t1")
         await store.add(run, "c", offer("c", "Of nothing that is checked."), "t1")
-        same = await store.refresh(run, "r1", {"a.py": "h1", "c.py": "h9"}, since="v1")
-        changed = await store.refresh(run, "r2", {"a.py": "h2", "c.py": "h9"}, since="v2")
-        gone = await store.refresh(run, "r3", {"b.py": None}, since="v3")
+        same = await store.refresh(run, "r1", {"a.py": "h1", "c.py": "h9"}, version=1, since="v1")
+        changed = await store.refresh(
+            run, "r2", {"a.py": "h2", "c.py": "h9"}, version=2, since="v2"
+        )
+        gone = await store.refresh(run, "r3", {"b.py": None}, version=3, since="v3")
         return [same, changed, gone]
 
     found, store = await both(path, body)
@@ -175,8 +178,8 @@ async def test_an_item_is_stale_once_its_file_is_another(path: Path) -> None:
 
 async def test_an_item_from_an_older_state_is_stale_when_it_comes(path: Path) -> None:
     async def body(run: Run, store: Store) -> Any:
-        await store.refresh(run, "r1", {"a.py": "h1"}, since="v1")
-        await store.refresh(run, "r2", {"a.py": "h2"}, since="v2")
+        await store.refresh(run, "r1", {"a.py": "h1"}, version=1, since="v1")
+        await store.refresh(run, "r2", {"a.py": "h2"}, version=2, since="v2")
         old = await store.add(run, "a", offer("a", "The old one.", a_py="h1"), "t1")
         new = await store.add(run, "b", offer("b", "What is new.", a_py="h2"), "t1")
         return [str(old), str(new)]
@@ -184,6 +187,23 @@ async def test_an_item_from_an_older_state_is_stale_when_it_comes(path: Path) ->
     found, store = await both(path, body)
     assert found == ["a@1: a new item; stale since v2: a.py has changed", "b@1: a new item"]
     assert [store.state(e) for e in store.all()] == ["stale", "verified"]
+
+
+async def test_an_older_version_that_is_told_later_makes_nothing_stale(path: Path) -> None:
+    """Two coders merge one after the other, and what followed from it comes the other way round."""
+
+    async def body(run: Run, store: Store) -> Any:
+        await store.add(run, "a", offer("a", "As it is now.", a_py="h2"), "t2")
+        later = await store.refresh(run, "r2", {"a.py": "h2"}, version=2, since="t2")
+        earlier = await store.refresh(
+            run, "r1", {"a.py": "h1", "b.py": "h1"}, version=1, since="t1"
+        )
+        return [later, earlier]
+
+    found, store = await both(path, body)
+    assert found == [[], []]
+    assert [store.state(e) for e in store.all()] == ["verified"]
+    assert {path: file.hash for path, file in store.files.items()} == {"a.py": "h2", "b.py": "h1"}
 
 
 async def test_only_a_hash_verifies(path: Path) -> None:
@@ -201,22 +221,6 @@ async def test_only_a_hash_verifies(path: Path) -> None:
     _, store = await both(path, body)
     states = {entry.id: store.state(entry) for entry in store.all()}
     assert states == {"command": "verified", "quote": "asserted", "unhashed": "asserted"}
-
-
-async def test_accepting_one_version_puts_it_in_place_of_the_other(path: Path) -> None:
-    async def body(run: Run, store: Store) -> None:
-        await store.add(run, "a", offer("x", "First of all."), "t1")
-        await store.add(run, "b", offer("x", "Second thoughts."), "t2")
-        assert await store.mark(run, "m1", "x@1", S.ACCEPTED, "seen") == ("x@1",)
-        assert await store.mark(run, "m2", "x@2", S.ACCEPTED, "better") == ("x@2",)
-        await store.mark(run, "m3", "x@1", S.ACCEPTED, "no way back")
-        with pytest.raises(ToolError, match="no task 'y'"):
-            await store.mark(run, "m4", "y", S.REJECTED, "")
-
-    _, store = await both(path, body)
-    kept = await artifacts(path)
-    assert [e.status for e in store.all()] == [S.SUPERSEDED, S.ACCEPTED]
-    assert [kept[e.origin].status for e in store.all()] == [S.SUPERSEDED, S.ACCEPTED]
 
 
 # ---------------------------------------------------------------- names
@@ -277,7 +281,7 @@ async def test_what_agents_wrote_stays_one_line_of_data(path: Path) -> None:
     async def body(run: Run, store: Store) -> None:
         rests = (Evidence(kind="file", source="a\n- b", hash="1"),)
         await store.add(run, "a", Offer(id="x", content=content, evidence=rests), "t1")
-        await store.refresh(run, "r", {"a\n- b": "2"}, since="v1")
+        await store.refresh(run, "r", {"a\n- b": "2"}, version=1, since="v1")
         await store.add(run, "b", offer("half", "a lone \ud800 half"), "t1")
 
     _, store = await both(path, body)
@@ -306,8 +310,8 @@ async def test_a_secret_is_in_no_item(path: Path) -> None:
 
 
 async def test_tasks_that_come_in_another_order_on_replay_give_an_equal_store(path: Path) -> None:
-    """One task's item is superseded, made stale and rejected by others, whose replay may be
-    ahead of the one that brings it."""
+    """One task's item is superseded and made stale by others, whose replay may be ahead of the
+    one that brings it."""
     order: list[list[float]] = []
 
     async def body(run: Run, store: Store) -> None:
@@ -321,13 +325,17 @@ async def test_tasks_that_come_in_another_order_on_replay_give_an_equal_store(pa
         async with asyncio.TaskGroup() as group:
             group.create_task(task(0.00, store.add(run, "a", offer("a", "One.", f_py="1"), "t1")))
             group.create_task(task(0.03, store.add(run, "b", offer("a", "Two."), "t2")))
-            group.create_task(task(0.06, store.refresh(run, "r1", {"f.py": "2"}, since="v1")))
-            group.create_task(task(0.08, store.refresh(run, "r2", {"f.py": "3"}, since="v2")))
+            group.create_task(
+                task(0.06, store.refresh(run, "r1", {"f.py": "2"}, version=1, since="v1"))
+            )
+            group.create_task(
+                task(0.08, store.refresh(run, "r2", {"f.py": "3"}, version=2, since="v2"))
+            )
             group.create_task(task(0.10, store.add(run, "c", offer("c", "3.", over="a@1"), "t3")))
-            group.create_task(task(0.12, store.mark(run, "m", "a@2", S.REJECTED, "no")))
+            group.create_task(task(0.12, store.add(run, "d", offer("d", "4.", over="a@2"), "t4")))
 
     _, store = await live(path, body)
-    assert [e.status for e in store.all()] == [S.SUPERSEDED, S.REJECTED, S.PROPOSED]
+    assert [e.status for e in store.all()] == [S.SUPERSEDED, S.SUPERSEDED, S.PROPOSED, S.PROPOSED]
     assert store.files["f.py"].hash == "3"
     _, replayed = await again(path, body)
     assert replayed == store
@@ -469,7 +477,11 @@ class StoreStates(RuleBasedStateMachine):
         )
     )
     def refresh(self, changed: dict[str, str | None]) -> None:
-        found = self.go(lambda store, run, key: store.refresh(run, key, changed, since=key))
+        found = self.go(
+            lambda store, run, key: store.refresh(
+                run, key, changed, version=int(key[1:]) + 1, since=key
+            )
+        )
         self.files |= changed
         stale = [
             item
@@ -479,18 +491,6 @@ class StoreStates(RuleBasedStateMachine):
         assert set(found) == {item["ref"] for item in stale}
         for item in stale:
             item["status"] = "stale"
-
-    @precondition(lambda self: self.items)
-    @rule(data=st.data())
-    def reject(self, data: Any) -> None:
-        ref = data.draw(st.sampled_from([item["ref"] for item in self.items]))
-        found = self.go(lambda store, run, key: store.mark(run, key, ref, S.REJECTED, "no"))
-        (item,) = self.named(ref)
-        if item["status"] in ("in force", "stale"):
-            assert found == (ref,)
-            item["status"] = "rejected"
-        else:
-            assert found == ()
 
     @rule(
         refs=st.lists(st.sampled_from(["a", "b@1", "c", "t1", "zz"]), max_size=3),

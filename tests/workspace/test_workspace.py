@@ -48,7 +48,6 @@ def test_a_difference_leads_from_one_state_to_the_other(one: Tree, two: Tree, de
     assert after.after(delta) == after
     assert Tree.model_validate_json(after.model_dump_json()) == after
     assert (one.hash == two.hash) == (one == two)
-    assert one.without(one.nodes) == Tree()
 
 
 # ---------------------------------------------------------------- restoring

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from typing import Any, NoReturn, cast
 
 from pydantic import BaseModel
@@ -67,6 +68,13 @@ def delimit(label: str, text: str, salt: str) -> str:
     """``text`` as data between marks that it cannot forge: their hash depends on ``salt``."""
     mark = hashlib.sha256(clean(f"{salt}\n{label}\n{text}").encode()).hexdigest()[:8]
     return f"<{label} {mark}>\n{text}\n</{label} {mark}>"
+
+
+def one_line(text: str, most: int = 120) -> str:
+    """Text of an agent as a part of a line: nothing in it ends the line or steers a terminal."""
+    shown = "".join(" " if unicodedata.category(each)[0] in "CZ" else each for each in text)
+    line = " ".join(shown.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _untitled(schema: Any, *, names: bool = False) -> Any:

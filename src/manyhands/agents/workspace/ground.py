@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from manyhands.agents.workspace.tree import Node, Tree
+from manyhands.agents.workspace.tree import Tree
 from manyhands.errors import SandboxError
 from manyhands.ports import Sandbox, Sandboxes, SandboxLimits
 from manyhands.runtime import Effect
@@ -30,7 +30,6 @@ class Ground:
     base: Path
     limits: SandboxLimits = field(default_factory=SandboxLimits)
     env: Mapping[str, str] = field(default_factory=dict[str, str])
-    readable: Sequence[Path] = ()
     place: str | None = None
     contained: bool = True
 
@@ -43,25 +42,19 @@ class Ground:
     async def at(self, tree: Tree, read: Read, *, writable: bool = True) -> AsyncGenerator[Sandbox]:
         """A sandbox in the state ``tree``. Not ``writable``: what commands write there is scratch,
         and no part of any state."""
-        async with self._open(writable=writable or bool(tree.nodes)) as sandbox:
+        async with self.sandboxes.open(
+            self.base,
+            writable=writable or bool(tree.nodes),
+            limits=self.limits,
+            env=self.env,
+            place=self.place,
+        ) as sandbox:
             await restore(sandbox, tree, read)
             if writable or not tree.nodes:
                 yield sandbox
                 return
             async with sandbox.fork(writable=False) as scratch:
                 yield scratch
-
-    @asynccontextmanager
-    async def _open(self, *, writable: bool) -> AsyncGenerator[Sandbox]:
-        async with self.sandboxes.open(
-            self.base,
-            writable=writable,
-            limits=self.limits,
-            env=self.env,
-            readable=self.readable,
-            place=self.place,
-        ) as sandbox:
-            yield sandbox
 
     def plain(self, path: str) -> str:
         """A path without the place of the workspace in front of it, wherever a sandbox has put
@@ -81,10 +74,6 @@ class Ground:
             return (self.base / path).read_bytes()
         except (OSError, ValueError):  # a name that no file can have, or one that is not readable
             return None
-
-    def node(self, tree: Tree, path: str) -> Node | None:
-        """What the state names at a path, None where it is as in the base."""
-        return tree.nodes.get(path)
 
 
 def _leads_out(base: Path, path: str) -> bool:

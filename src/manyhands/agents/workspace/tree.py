@@ -7,7 +7,7 @@ process; the contents are blobs of the journal. What a tree does not name is as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,10 +53,6 @@ class Tree(BaseModel):
         paths = sorted(earlier.nodes.keys() | self.nodes.keys())
         mine, theirs = self.nodes.get, earlier.nodes.get
         return {path: mine(path) for path in paths if mine(path) != theirs(path)}
-
-    def without(self, paths: Iterable[str]) -> Tree:
-        """This state, but for ``paths``: they are as in the base."""
-        return self.after(dict.fromkeys(paths))
 
     @property
     def hash(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,21 +42,16 @@ def apply_to(
     start: Tree,
     end: Tree,
     ignored: Ignored,
-    *,
-    known: Mapping[str, Node] | None = None,
 ) -> Applied:
-    """Bring what leads from ``start`` to ``end`` into ``folder``.
+    """Bring what leads from ``start`` to ``end`` into ``folder``, which is not the base itself.
 
-    ``known``: what the base was (`states.manifest`), where the base is ``folder`` itself. Raises
-    `ConfigError`, with nothing written, naming every file that is not as it was. Nobody else may
-    write there meanwhile.
+    Raises `ConfigError`, with nothing written, naming every file that is not as it was. Nobody
+    else may write there meanwhile.
     """
     states = States(ground, read)
     found = states.changed(start, end, ignored)
     left_out = tuple(change.path for change in found if in_git(change.path))
     changes = [change for change in found if not in_git(change.path)]
-    if known is not None:
-        changes = [_as_known(change, start, known) for change in changes]
     with opened(folder) as root:
         if refused := list(_refused(root, changes)):
             raise ConfigError(
@@ -70,12 +65,6 @@ def apply_to(
         tuple(change.path for change in changes if change.after is None),
         left_out,
     )
-
-
-def _as_known(change: Changed, start: Tree, known: Mapping[str, Node]) -> Changed:
-    if change.path in start.nodes:
-        return change
-    return Changed(change.path, known.get(change.path), change.after)
 
 
 def _refused(root: int, changes: Sequence[Changed]) -> Iterable[str]:

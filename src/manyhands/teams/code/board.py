@@ -1,11 +1,13 @@
 """What the orchestrator sees of the state of things: time left, tasks, context, plan.
 
-Invariant: every line is true of the journal, whatever an agent said; what agents wrote is one line
-of data, and never stands at the beginning of it.
+Invariant: every line is true of the journal, whatever an agent said; what agents wrote, or what a
+command printed, never stands at the beginning of one.
 """
 
 from __future__ import annotations
 
+from manyhands.agents.encoding import one_line
+from manyhands.agents.workspace.shown import shown_path
 from manyhands.runtime import Run
 from manyhands.teams.code.case import Case
 from manyhands.teams.code.records import Merge, Task, TaskState
@@ -39,8 +41,7 @@ def _left(run: Run) -> list[str]:
 def _tasks(case: Case) -> list[str]:
     if not case.tasks:
         return ["Tasks: none yet."]
-    given_up = set(case.left_out)
-    open_ones = {task.id for task in case.held()} - given_up
+    open_ones = {task.id for task in case.held()}
     return ["Tasks:", *(f"- {task_line(t, t.id in open_ones)}" for t in case.tasks.values())]
 
 
@@ -49,7 +50,7 @@ def task_line(task: Task, is_open: bool) -> str:
     if task.ending and task.state not in (TaskState.COMPLETE, TaskState.RUNNING):
         line += f" ({task.ending.replace('_', ' ')})"
     if task.merge in _MERGES:
-        told = _MERGES[task.merge] if is_open or task.merge is Merge.MERGED else "taken up or left"
+        told = _MERGES[task.merge] if is_open or task.merge is Merge.MERGED else "taken up"
         line += f"; {told} ({len(task.changed)} file{'s' * (len(task.changed) != 1)})"
     if task.unsupported:
         line += f"; {len(task.unsupported)} claims without evidence"
@@ -67,11 +68,6 @@ def _context(case: Case) -> list[str]:
     return [f"Context store:\n{shown}"] if shown else ["Context store: empty."]
 
 
-def one_line(text: str, most: int = 160) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
 def told(task: Task) -> str:
     """A task's report, as the orchestrator reads it: what is known first, its words after."""
     lines = [f"Task {task_line(task, task.held is not None)}"]
@@ -81,21 +77,26 @@ def told(task: Task) -> str:
         lines.append(f"Changed: {_some(task.changed)}")
     if task.held is not None:
         lines.append(
-            f"Not in the workspace: {task.held.why}. To go on from these changes, delegate "
-            f"with takes_up = {task.id}; to give them up, name it in leave_out."
+            f"Not in the workspace: {one_line(task.held.why, 2_000)}. To go on from these changes, "
+            f"delegate with takes_up = {task.id}; to give them up, name it in leave_out."
         )
     for check in task.checks:
         ended = "passed" if check.passed else f"FAILED ({check.code})"
         lines.append(f"Check `{one_line(check.command)}`: {ended}")
         if not check.passed:
-            lines.append(check.output)
+            lines.append(f"> {_quoted(check.output)}")
     lines += [f"Claimed without evidence: {one_line(each, 300)}" for each in task.unsupported]
-    lines += [f"Context: {each}" for each in task.findings]
+    lines += [f"Context: {one_line(each, 1_000)}" for each in task.findings]
     lines += [f"Open: {one_line(each, 300)}" for each in task.open]
-    lines.append(f"It says: {task.summary or '(nothing)'}")
+    lines.append(f"It says: {_quoted(task.summary) or '(nothing)'}")
     return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Behind a line's beginning: those after the first have one of their own."""
+    return "\n> ".join(text.splitlines())
 
 
 def _some(paths: tuple[str, ...], most: int = 40) -> str:
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(paths[:most]) + more
+    return ", ".join(map(shown_path, paths[:most])) + more

@@ -76,17 +76,23 @@ class Case:
             idle_seconds=patience,
         )
 
+    def takers(self) -> dict[str, str]:
+        """Task -> the task that takes its changes up, or has done so."""
+        found = [t for t in self.tasks.values() if t.takes_up]
+        return {t.takes_up: t.id for t in found if t.at_work or _stands_for_another(t)}
+
     def held(self) -> list[Task]:
         """Tasks whose changes are not in the workspace, and that none has taken up."""
-        taken = {
-            task.takes_up
-            for task in self.tasks.values()
-            if task.takes_up and task.merge in (Merge.MERGED, Merge.CONFLICT, Merge.HELD)
-        }
+        taken = {t.takes_up for t in self.tasks.values() if _stands_for_another(t)}
         return [t for t in self.tasks.values() if t.held is not None and t.id not in taken]
 
     def conflicts(self) -> list[Task]:
         return [task for task in self.held() if task.merge is Merge.CONFLICT]
 
-    def running(self) -> list[Task]:
-        return [task for task in self.tasks.values() if task.state is TaskState.RUNNING]
+
+def _stands_for_another(task: Task) -> bool:
+    """Whether what became of its change is what became of the one that it took up. One that failed
+    with nothing to show for it has left that as it was; so has one whose change was refused."""
+    if task.merge is Merge.NOTHING:
+        return task.state is TaskState.COMPLETE
+    return task.merge is not Merge.REFUSED

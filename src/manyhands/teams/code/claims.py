@@ -26,9 +26,9 @@ def unsupported(
         if _plain(workspace, path) not in changed:
             found.append(f"that it changed {path}: it is as it was")
     for command in answer.passed:
-        if " ".join(command.split()) in {" ".join(each.split()) for each in checks}:
+        if _words(command) in map(_words, checks):
             continue
-        if why := _not_passed(workspace.acts, command):
+        if why := _not_passed(workspace.acts, command, changed):
             found.append(f"that `{command}` passed: {why}")
     silent = sorted(set(changed) - {_plain(workspace, path) for path in answer.changed})
     if silent:
@@ -37,18 +37,22 @@ def unsupported(
     return found
 
 
-def _not_passed(acts: Sequence[Act], command: str) -> str:
-    """Why that command did not succeed on the final state ('': it did)."""
-    wanted = " ".join(command.split())
-    runs = [at for at, act in enumerate(acts) if " ".join(act.command.split()) == wanted]
+def _not_passed(acts: Sequence[Act], command: str, changed: Collection[str]) -> str:
+    """Why that command did not succeed on the final state ('': it did). What later commands leave
+    in files that are no part of the change, such as caches, counts for nothing."""
+    runs = [at for at, act in enumerate(acts) if _words(act.command) == _words(command)]
     if not runs:
         return "it was never run"
     last = acts[runs[-1]]
     if last.code != 0:
         return f"it ended with {last.code}"
-    if any(act.delta and not act.command for act in acts[runs[-1] + 1 :]):
+    if any(path in changed for act in acts[runs[-1] + 1 :] for path in act.delta):
         return "files were changed after it"
     return ""
+
+
+def _words(command: str) -> str:
+    return " ".join(command.split())
 
 
 def evidence_of(run: Run, workspace: Workspace, found: Found) -> tuple[list[Evidence], str]:
@@ -65,8 +69,8 @@ def evidence_of(run: Run, workspace: Workspace, found: Found) -> tuple[list[Evid
             if not any(path in act.paths for act in workspace.acts):
                 wrong.append(f"{found.file} was never opened")
     if found.command:
-        wanted = " ".join(found.command.split())
-        runs = [a for a in workspace.acts if " ".join(a.command.split()) == wanted]
+        wanted = _words(found.command)
+        runs = [act for act in workspace.acts if _words(act.command) == wanted]
         if runs:
             evidence.append(Evidence(kind="command", source=wanted, hash=runs[-1].output))
         else:

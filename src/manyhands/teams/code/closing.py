@@ -6,6 +6,9 @@ is needed here, so this also ends a run whose budget is gone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 from manyhands.agents.ending import step_or_do
 from manyhands.agents.workspace.tree import Tree
 from manyhands.runtime import ArtifactStatus, Run
@@ -13,6 +16,7 @@ from manyhands.teams.code.case import Case
 from manyhands.teams.code.commands import run_check
 from manyhands.teams.code.patches import unified_diff
 from manyhands.teams.code.records import Check, FileChange, Outcome, Task, TaskState
+from manyhands.teams.code.states import Changed, States
 from manyhands.teams.code.trunk import load
 
 
@@ -23,6 +27,7 @@ async def conclude(run: Run, case: Case) -> Outcome:
     patch = await step_or_do(run, "patch", lambda: _patch(run, case, tree), str)
     left = _left(case)
     no_check = case.ending == "answered" and not case.ended and not left
+    files = _files(run, case, tree)
     complete = check.passed if check is not None else no_check
 
     async def made() -> Outcome:
@@ -35,12 +40,12 @@ async def conclude(run: Run, case: Case) -> Outcome:
             patch=patch,
             tree=head,
             base=str(case.desk.ground.base),
-            files=_files(case, tree),
+            files=files,
             tasks=tuple(case.tasks.values()),
             plan=case.plan,
             context=tuple(case.store.shown().splitlines()),
-            left=left,
-            notes=tuple(case.notes),
+            left=(*left, *_given_up(case)),
+            notes=(*case.notes, *_hidden(run, case, files)),
             ending=case.ended or case.ending,
             agents=case.crew.costs(run),
             seconds=round(run.seconds(), 3),
@@ -82,32 +87,43 @@ async def _patch(run: Run, case: Case, tree: Tree) -> str:
     return await run.blob(text.encode())
 
 
-def _files(case: Case, tree: Tree) -> tuple[FileChange, ...]:
-    found: list[FileChange] = []
-    for path in case.trunk.changed(Tree(), tree):
-        there = (case.desk.ground.base / path).is_symlink() or (
-            case.desk.ground.base / path
-        ).exists()
-        gone = tree.nodes[path].kind == "gone"
-        found.append(
-            FileChange(path=path, kind="deleted" if gone else "changed" if there else "added")
-        )
-    return tuple(found)
+def _files(run: Run, case: Case, tree: Tree) -> tuple[FileChange, ...]:
+    states = States(case.desk.ground, run.read_blob)
+    found = states.changed(Tree(), tree, case.desk.ignored)
+    return tuple(FileChange(path=each.path, kind=_kind(each)) for each in found)
+
+
+def _kind(change: Changed) -> Literal["added", "changed", "deleted"]:
+    if change.after is None:
+        return "deleted"
+    is_old_folder = change.after.kind == "folder" and not change.after.mode
+    return "changed" if change.before is not None or is_old_folder else "added"
+
+
+def _hidden(run: Run, case: Case, files: Sequence[FileChange]) -> list[str]:
+    """The journal hides secrets, also in a line that the change takes out of a file."""
+    before = [(f.path, case.desk.ground.content(Tree(), f.path, run.read_blob)) for f in files]
+    paths = [path for path, content in before if content and run.hide(content) != content]
+    told = "held a secret of this machine, which the patch hides: git cannot apply it, --apply can"
+    return [f"{', '.join(paths)} {told}"] if paths else []
 
 
 def _left(case: Case) -> tuple[str, ...]:
-    """What is not in the patch, task by task, and why it ended early."""
+    """What is open and not in the patch, task by task, and why it ended early."""
     found = [case.ended] if case.ended else []
     for task in case.tasks.values():
         if task.state in (TaskState.WAITING, TaskState.RUNNING):
             found.append(f"{task.id} was not done: {task.detail or 'it was not started'}")
-    given_up = set(case.left_out)
-    for task in case.held():
-        if task.id not in given_up:
-            found.append(f"{task.id}: {_why(task)}")
-    return tuple(found)
+    return (*found, *(_why(task) for task in case.held() if task.id not in case.left_out))
+
+
+def _given_up(case: Case) -> list[str]:
+    found = [task for task in case.held() if task.id in case.left_out]
+    return [f"{_why(task)}; the orchestrator gave them up" for task in found]
 
 
 def _why(task: Task) -> str:
     assert task.held is not None
-    return f"changes in {len(task.changed)} files are not in the patch: {task.held.why}"
+    count = len(task.changed)
+    files = "1 file" if count == 1 else f"{count} files"
+    return f"{task.id}: changes in {files} are not in the patch: {task.held.why}"

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
+from manyhands.agents.workspace.tree import Tree
 from manyhands.errors import BudgetExceeded, StepFailed, ToolError
 from manyhands.runtime import Run
 from manyhands.teams.code.case import Case
@@ -25,11 +26,19 @@ _DONE = (Merge.MERGED, Merge.NOTHING)
 async def delegated(run: Run, case: Case, delegations: Sequence[Delegation]) -> list[Task]:
     """Run them, those that do not depend on each other at once. Raises `ToolError` for what cannot
     be started; then none is."""
-    problem: str = await run.step("accepted", lambda: _problem(run, case, delegations), returns=str)
+
+    def accepted() -> str:
+        """With nothing awaited between the look and the entry: calls come at the same time."""
+        problem = _problem(run, case, delegations)
+        if not problem:
+            _enter(case, delegations)
+        return problem
+
+    problem: str = await run.step("accepted", accepted, returns=str)
     if problem:
         raise ToolError(problem, next="correct it and delegate again; nothing was started")
+    _enter(case, delegations)
     for each in delegations:
-        case.tasks[each.id] = _waiting(each)
         about = {"id": each.id, "role": each.role, "title": each.title, "agent": run.key(each.id)}
         about |= {"depends_on": list(each.depends_on), "takes_up": each.takes_up}
         await run.record(f"{each.id}/waiting", "code:waiting", about)
@@ -67,31 +76,38 @@ def _is_done(task: Task) -> bool:
 
 
 async def _run(run: Run, case: Case, delegation: Delegation) -> Task:
-    waiting = case.tasks[delegation.id]
-    case.tasks[delegation.id] = waiting.model_copy(update={"state": TaskState.RUNNING})
+    running = case.tasks[delegation.id].model_copy(update={"state": TaskState.RUNNING})
+    case.tasks[delegation.id] = running
     await run.record("running", "code:running", {"id": delegation.id, "scope": run.path})
     try:
         task = await _WORK[delegation.role](run, case, delegation)
     except StepFailed as error:
         state = TaskState.TIMED_OUT if error.kind == TimeoutError.__name__ else TaskState.FAILED
-        task = waiting.model_copy(update={"state": state, "detail": str(error)})
+        task = _failed(case, delegation, state, str(error))
     except BudgetExceeded as error:
-        failed = waiting.model_copy(update={"state": TaskState.FAILED, "detail": error.what})
-        case.tasks[delegation.id] = failed
+        case.tasks[delegation.id] = _failed(case, delegation, TaskState.FAILED, error.what)
         raise
     case.tasks[delegation.id] = task
     await run.record("task", "code:task", task.model_dump(mode="json"))
     return task
 
 
-def _waiting(delegation: Delegation) -> Task:
-    return Task(
-        id=delegation.id,
-        role=delegation.role,
-        title=delegation.title,
-        state=TaskState.WAITING,
-        takes_up=delegation.takes_up,
-    )
+def _failed(case: Case, delegation: Delegation, state: TaskState, why: str) -> Task:
+    """With what became of its change until then."""
+    return case.tasks[delegation.id].model_copy(update={"state": state, "detail": why})
+
+
+def _enter(case: Case, delegations: Sequence[Delegation]) -> None:
+    """Twice is once: a replay comes by the second place alone."""
+    for each in delegations:
+        waiting = Task(
+            id=each.id,
+            role=each.role,
+            title=each.title,
+            state=TaskState.WAITING,
+            takes_up=each.takes_up,
+        )
+        case.tasks.setdefault(each.id, waiting)
 
 
 # -------------------------------------------------------------------- what is refused
@@ -103,6 +119,7 @@ def _problem(run: Run, case: Case, delegations: Sequence[Delegation]) -> str:
         _check_ids(case, delegations)
         for each in delegations:
             _check_one(run, case, each)
+        _check_taken_up(case, delegations)
     except ToolError as error:
         return str(error)
     return ""
@@ -132,7 +149,7 @@ def _check_ids(case: Case, delegations: Sequence[Delegation]) -> None:
 
 def _check_one(run: Run, case: Case, delegation: Delegation) -> None:
     case.store.resolve(delegation.context)
-    head = case.trunk.head(run)
+    head = case.trunk.head(run) if delegation.files else Tree()
     for path in delegation.files:
         shown(run, case.desk.ground, head, path)
     if delegation.checks and delegation.role != "coder":
@@ -140,14 +157,26 @@ def _check_one(run: Run, case: Case, delegation: Delegation) -> None:
             f"{delegation.id}: checks are for coders, it is an explorer",
             next="ask for what you want to know in `returns`",
         )
-    if not delegation.takes_up:
-        return
-    open_ones = [task.id for task in case.held()]
-    if delegation.takes_up not in open_ones:
-        raise ToolError(
-            f"{delegation.id} takes up {delegation.takes_up!r}, which has no changes beside the "
-            f"workspace; those that have: {', '.join(open_ones) or 'none'}",
-            next="leave takes_up out: the workspace holds all other changes",
-        )
-    if delegation.role != "coder":
-        raise ToolError(f"{delegation.id}: only a coder can take changes up", next="role = coder")
+
+
+def _check_taken_up(case: Case, delegations: Sequence[Delegation]) -> None:
+    """Changes are taken up by one task at a time: of two, the second would be a conflict."""
+    takers = case.takers()
+    for each in delegations:
+        if not each.takes_up:
+            continue
+        if each.role != "coder":
+            raise ToolError(f"{each.id}: only a coder can take changes up", next="role = coder")
+        if other := takers.get(each.takes_up):
+            raise ToolError(
+                f"{each.id} takes up {each.takes_up!r}, which {other} takes up already",
+                next=f"leave it to {other}; if its own changes are held back, take up those",
+            )
+        open_ones = [task.id for task in case.held()]
+        if each.takes_up not in open_ones:
+            raise ToolError(
+                f"{each.id} takes up {each.takes_up!r}, which has no changes beside the "
+                f"workspace; those that have: {', '.join(open_ones) or 'none'}",
+                next="leave takes_up out: the workspace holds all other changes",
+            )
+        takers[each.takes_up] = each.id

@@ -18,6 +18,7 @@ from manyhands.errors import ToolError
 from manyhands.runtime import Run
 from manyhands.teams.code.board import told
 from manyhands.teams.code.case import Case
+from manyhands.teams.code.conflicts import holds_marks
 from manyhands.teams.code.packing import pack
 from manyhands.teams.code.records import Delegation
 from manyhands.teams.code.trunk import Clash
@@ -87,8 +88,9 @@ def _taken_up(case: Case, delegation: Delegation, beginning: Beginning) -> Itera
 
 
 def _clash(clash: Clash) -> str:
-    if clash.marked:
-        return f"- {clash.path}: marked\n"
+    if clash.marks:
+        longer = f", with {clash.marks} characters" if clash.marks > 7 else ""
+        return f"- {clash.path}: marked{longer}\n"
     other = f"this task's content: {clash.theirs}, for read_more" if clash.theirs else "gone in it"
     return f"- {clash.path} ({clash.kind}): not marked; {other}\n"
 
@@ -143,12 +145,10 @@ def _below(ground: Ground, tree: Tree, path: str) -> list[str]:
     return sorted(found)
 
 
-def holds_marks(ground: Ground, tree: Tree, conflicts: Iterable[Clash], read: Read) -> list[str]:
+def still_marked(ground: Ground, tree: Tree, conflicts: Iterable[Clash], read: Read) -> list[str]:
     """Of the files that had marks of a conflict, those that have some still."""
-    found: list[str] = []
-    for clash in conflicts:
-        content = (ground.content(tree, clash.path, read) or b"") if clash.marked else b""
-        lines = content.splitlines()
-        if any(line.startswith((b"<<<<<<<", b">>>>>>>")) for line in lines):
-            found.append(clash.path)
-    return found
+    return [
+        each.path
+        for each in conflicts
+        if each.marks and holds_marks(ground.content(tree, each.path, read) or b"", each.marks)
+    ]

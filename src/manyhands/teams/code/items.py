@@ -18,16 +18,13 @@ Kind = Literal["fact", "file", "plan", "decision", "command", "risk"]
 ItemId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 #: What its content rests on: ``verified`` by a hash that still holds, only ``asserted``; or how it
 #: stands otherwise.
-State = Literal["verified", "asserted", "disputed", "stale", "superseded", "rejected"]
+State = Literal["verified", "asserted", "disputed", "stale", "superseded"]
 
-IN_FORCE = frozenset([ArtifactStatus.PROPOSED, ArtifactStatus.ACCEPTED])
 #: What a later one never undoes, whatever order a replay brings them in.
 RANKS = {
     ArtifactStatus.PROPOSED: 0,
-    ArtifactStatus.ACCEPTED: 1,
-    ArtifactStatus.STALE: 2,
-    ArtifactStatus.SUPERSEDED: 3,
-    ArtifactStatus.REJECTED: 4,
+    ArtifactStatus.STALE: 1,
+    ArtifactStatus.SUPERSEDED: 2,
 }
 
 
@@ -94,24 +91,14 @@ class Added(_Record):
 
 
 class Stale(_Record):
-    """What a look at the files found: item -> why it is stale now. ``order``: of the look."""
+    """What a look at the files found: item -> why it is stale now."""
 
-    order: int
     items: dict[str, str]
-
-
-class Decided(_Record):
-    """Items that somebody decided about, and those that gave way to them. ``known``: there was
-    such an item."""
-
-    known: bool
-    refs: tuple[str, ...]
-    over: tuple[str, ...] = ()
 
 
 class Entry(_Record):
     """One version of an item. ``producer``: a task; ``agent``: the scope that put it; ``seq`` and
-    ``blob``: of its artifact; ``reason``: why it is stale, superseded or rejected."""
+    ``blob``: of its artifact; ``reason``: why it is stale or superseded."""
 
     id: str
     version: int
@@ -138,12 +125,12 @@ class Entry(_Record):
 
     @property
     def in_force(self) -> bool:
-        return self.status in IN_FORCE
+        return self.status is ArtifactStatus.PROPOSED
 
     @property
     def over(self) -> bool:
-        """Another item, or somebody's decision, has taken its place."""
-        return RANKS[self.status] >= RANKS[ArtifactStatus.SUPERSEDED]
+        """Another item has taken its place."""
+        return self.status is ArtifactStatus.SUPERSEDED
 
     @property
     def verified(self) -> bool:

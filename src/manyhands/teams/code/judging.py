@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from manyhands.agents.encoding import one_line
 from manyhands.runtime import Evidence
 from manyhands.teams.code.items import Judgement, Offer, Relation
-from manyhands.teams.code.likeness import likeness, one_line
+from manyhands.teams.code.likeness import likeness
 from manyhands.teams.code.shelf import Shelf
 
 

@@ -114,10 +114,3 @@ def _read(text: str) -> _Reading:
         sides=frozenset(_SIDES[word] for word in words if word in _SIDES),
         negated=sum(word in _NOT for word in words) % 2 == 1,
     )
-
-
-def one_line(text: str, most: int = 120) -> str:
-    """Text of an agent as a part of a line: nothing in it ends the line or steers a terminal."""
-    shown = "".join(" " if unicodedata.category(each)[0] in "CZ" else each for each in text)
-    line = " ".join(shown.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"

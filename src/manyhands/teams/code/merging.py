@@ -20,14 +20,12 @@ from manyhands.teams.code.conflicts import (
     THEIRS,
     Conflict,
     ConflictKind,
-    Side,
     marker_size,
-    spans,
 )
 from manyhands.teams.code.git_alone import failed, fresh_folder, git
 from manyhands.teams.code.states import Ignored, States, ancestors, with_nodes
 
-__all__ = ["Conflict", "ConflictKind", "Merged", "Side", "merge"]
+__all__ = ["Conflict", "ConflictKind", "Merged", "merge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class _Merging:
         if clean:
             return merged
         kind = ConflictKind.ADDED if before is None else ConflictKind.TEXT
-        self._conflict(path, kind, merged, spans(merged, size, *texts))
+        self._conflict(path, kind, merged, size)
         mode = _mode(before, mine, other)
         self.marks[path] = self._node(merged, mine.mode if mode is None else mode)
         return None
@@ -148,20 +146,13 @@ class _Merging:
         self.contents[blob] = content
         return Node(kind="file", mode=mode, size=len(content), blob=blob)
 
-    def _conflict(
-        self,
-        path: str,
-        kind: ConflictKind,
-        marked: bytes = b"",
-        lines: tuple[tuple[tuple[int, int], ...], ...] = ((), (), ()),
-    ) -> None:
-        trees = (self.ours, self.start, self.theirs)
-        ours, before, theirs = (
-            Side(node=self.states.node(tree, path), lines=each) for tree, each in zip(trees, lines)
-        )
-        text = marked.decode("utf-8", "replace")
+    def _conflict(self, path: str, kind: ConflictKind, marked: bytes = b"", marks: int = 0) -> None:
         self.conflicts[path] = Conflict(
-            path=path, kind=kind, before=before, ours=ours, theirs=theirs, text=text
+            path=path,
+            kind=kind,
+            theirs=self.states.node(self.theirs, path),
+            text=marked.decode("utf-8", "replace"),
+            marks=marks,
         )
 
     def make_way(self) -> None:

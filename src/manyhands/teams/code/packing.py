@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from manyhands.agents.context import Item
+from manyhands.agents.encoding import one_line
 from manyhands.teams.code.items import Entry
-from manyhands.teams.code.likeness import one_line
 from manyhands.teams.code.shelf import Shelf
 
 #: Of the items that were left out, as many are named.

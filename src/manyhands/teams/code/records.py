@@ -170,8 +170,8 @@ class Task(Record):
 
     ``ending``: how its agent's turns ended (`manyhands.agents.report.Ending`). ``changed``: what
     did change, whatever it said; ``unsupported``: what it said and no event bears out.
-    ``findings``: items of the context store, each with what is to be said of it. ``parent``: the
-    commit of the workspace that it began from; ``takes_up``/``taken_up``: tasks.
+    ``findings``: items of the context store, each with what is to be said of it. ``takes_up``: the
+    task whose changes it goes on from.
     """
 
     id: str
@@ -191,6 +191,11 @@ class Task(Record):
     held: Held | None = None
     takes_up: str = ""
     turns: int = 0
+
+    @property
+    def at_work(self) -> bool:
+        """Or it will be: one that is not to be started says why."""
+        return self.state in (TaskState.WAITING, TaskState.RUNNING) and not self.detail
 
 
 class Step(Record):

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from manyhands.agents.encoding import one_line
 from manyhands.errors import ToolError
 from manyhands.runtime import ArtifactStatus
 from manyhands.teams.code.items import Entry, Relation, State
-from manyhands.teams.code.likeness import one_line
 
 _ENDED: dict[ArtifactStatus, State] = {
     ArtifactStatus.STALE: "stale",
     ArtifactStatus.SUPERSEDED: "superseded",
-    ArtifactStatus.REJECTED: "rejected",
 }
 
 

@@ -112,30 +112,6 @@ def link_node(target: str) -> Node:
     return Node(kind="link", link=os.fsencode(target).decode("utf-8", "backslashreplace"))
 
 
-def manifest(folder: Path, ignored: Ignored) -> dict[str, Node]:
-    """Every file and link below ``folder`` as it is now, but for what is ignored.
-
-    To be kept where the folder itself is the base: what it was cannot be asked of it later.
-    """
-    found: dict[str, Node] = {}
-    for path in _below(folder, "", ignored):
-        node = node_in(folder, path)
-        if node is not None:
-            found[path] = node
-    return found
-
-
-def _below(folder: Path, where: str, ignored: Ignored) -> Iterable[str]:
-    with os.scandir(folder / where) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
-            path = f"{where}/{entry.name}" if where else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if not ignored(f"{path}/"):
-                    yield from _below(folder, path, ignored)
-            elif not ignored(path):
-                yield path
-
-
 def in_git(path: str) -> bool:
     """Whether it is part of a repository's own records, which can hold programs that git runs."""
     return any(part.casefold() == ".git" for part in path.split("/"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from manyhands.errors import ToolError
 from manyhands.runtime import ArtifactStatus, Effect, Evidence, Run
@@ -19,7 +18,6 @@ from manyhands.teams.code.items import (
     PREFIX,
     RANKS,
     Added,
-    Decided,
     Entry,
     Judgement,
     Offer,
@@ -27,7 +25,6 @@ from manyhands.teams.code.items import (
     Stale,
 )
 from manyhands.teams.code.judging import differs, judge, made_stale
-from manyhands.teams.code.likeness import one_line
 from manyhands.teams.code.shelf import Shelf
 
 __all__ = ["Added", "Entry", "Offer", "Relation", "Store"]
@@ -35,9 +32,9 @@ __all__ = ["Added", "Entry", "Offer", "Relation", "Store"]
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """The last that was heard of a file. ``order``: of the looks at files."""
+    """The last that was heard of a file. ``version``: of the workspace."""
 
-    order: int
+    version: int
     hash: str | None
     since: str
 
@@ -122,62 +119,37 @@ class Store(Shelf):
         return entry
 
     async def refresh(
-        self, run: Run, key: str, changed: Mapping[str, str | None], *, since: str = ""
+        self,
+        run: Run,
+        key: str,
+        changed: Mapping[str, str | None],
+        *,
+        version: int,
+        since: str,
     ) -> tuple[str, ...]:
-        """Mark what rests on a file that is now another one: ``changed`` is path -> its hash now
-        (None: it is gone), as `states.hashes` gives it. ``since``: what the state of the workspace
-        is called. Gives the items that became stale; so does a replay, whatever it asks.
+        """Mark what rests on a file that is now another one: ``changed`` is path -> its hash in
+        this ``version`` of the workspace (None: it is gone), as `states.hashes` gives it.
+        ``since``: whose change that was.
+
+        Versions may be told in any order: what is known of a later one stays. Gives the items that
+        became stale; so does a replay, whatever it asks.
         """
-        since = since or run.key(key)
         async with self._changing:
+            new = {path: hash for path, hash in changed.items() if self._is_newer(path, version)}
             found: Stale = await run.step(
-                key, lambda: self._look(changed, since), effect=Effect.PURE, returns=Stale
+                key,
+                lambda: Stale(items=made_stale(self, new, since)),
+                effect=Effect.PURE,
+                returns=Stale,
             )
-            for path, hash in changed.items():
-                known = self.files.get(path)
-                if known is None or known.order < found.order:
-                    self.files[path] = _File(found.order, hash, since)
+            self.files |= {path: _File(version, hash, since) for path, hash in new.items()}
             for ref, why in found.items.items():
                 await self._mark(run, f"{key}-stale-{ref}", ref, ArtifactStatus.STALE, why)
         return tuple(found.items)
 
-    def _look(self, changed: Mapping[str, str | None], since: str) -> Stale:
-        order = max((each.order for each in self.files.values()), default=0) + 1
-        return Stale(order=order, items=made_stale(self, changed, since))
-
-    async def mark(
-        self,
-        run: Run,
-        key: str,
-        ref: str,
-        status: Literal[ArtifactStatus.ACCEPTED, ArtifactStatus.REJECTED],
-        reason: str,
-    ) -> tuple[str, ...]:
-        """Decide about an item, such as which side of a contradiction is right. ``ref`` is an id
-        (all its versions in force) or ``id@version``. What is not in force stays so. Raises
-        `ToolError` where there is no such item."""
-        async with self._changing:
-            found: Decided = await run.step(
-                key, self._decide, ref, status, effect=Effect.PURE, returns=Decided
-            )
-            if not found.known:
-                raise self.unknown([ref])
-            for each in found.refs:
-                await self._mark(run, f"{key}-{each}", each, status, one_line(reason, 400))
-            for each in found.over:
-                self._set(each, ArtifactStatus.SUPERSEDED, f"by {found.refs[-1]}")
-        return found.refs
-
-    def _decide(self, ref: str, status: str) -> Decided:
-        """As artifacts do: one version of a name is accepted, the last that was."""
-        found = self.of(ref)
-        if status != ArtifactStatus.ACCEPTED:
-            refs = tuple(each.ref for each in found if not each.over)
-            return Decided(known=bool(found), refs=refs)
-        refs = tuple(each.ref for each in found if each.in_force)
-        accepted = {e.ref for e in self.all() for f in found if e.id == f.id and e.status == status}
-        over = {*accepted, *refs}.difference(refs[-1:]) if refs else set[str]()
-        return Decided(known=bool(found), refs=refs, over=tuple(sorted(over)))
+    def _is_newer(self, path: str, version: int) -> bool:
+        known = self.files.get(path)
+        return known is None or known.version < version
 
     async def _mark(
         self, run: Run, key: str, ref: str, status: ArtifactStatus, reason: str

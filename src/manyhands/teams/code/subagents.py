@@ -11,17 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from manyhands.agents.context import Item
+from manyhands.agents.ending import is_spent
 from manyhands.agents.report import Ending, Report, ReportStatus
 from manyhands.agents.stepcheck.watch import Watch
 from manyhands.agents.tools import Toolbox
 from manyhands.agents.turn import Check as Judge
 from manyhands.agents.workspace.toolset import workspace_tools
 from manyhands.agents.workspace.workspace import Workspace
+from manyhands.errors import BudgetExceeded, StepFailed
 from manyhands.runtime import Budget, Effect, Run
 from manyhands.teams.code.case import Case
 from manyhands.teams.code.claims import evidence_of, unsupported
 from manyhands.teams.code.commands import run_checks
-from manyhands.teams.code.handing import Beginning, holds_marks, items_for, task_text
+from manyhands.teams.code.handing import Beginning, items_for, still_marked, task_text
 from manyhands.teams.code.keeping import keep
 from manyhands.teams.code.records import (
     Check,
@@ -33,6 +36,7 @@ from manyhands.teams.code.records import (
     Task,
     TaskState,
 )
+from manyhands.teams.code.states import hashes
 from manyhands.teams.code.store import Offer
 from manyhands.teams.code.trunk import Merging
 
@@ -71,25 +75,79 @@ async def code(run: Run, case: Case, delegation: Delegation) -> Task:
     beginning = await _beginning(run, case, delegation)
     items = await items_for(run, case, delegation, beginning)
     async with Workspace(case.desk.ground, beginning.tree, writable=True) as workspace:
-        report = await case.crew.ask(
-            run,
-            _role(case, delegation),
-            task_text(delegation),
-            CoderAnswer,
-            items=items,
-            toolbox=Toolbox.of(*workspace_tools(workspace)),
-            checks=_judges(run, case, delegation, beginning, workspace),
-            limits=case.limits(parallel_calls=1),  # of one workspace, one change after the other
-            watch=Watch(tree=lambda: workspace.tree.hash),
-            budget=_budget(delegation),
-        )
-        answer = report.value
-        notes = await _keep(run, case, delegation, workspace, answer.findings if answer else ())
-        checks = await _checks(run, case, delegation, report, workspace)
-        hold = _why_held(run, case, report, checks, beginning, workspace)
-        merging = await case.trunk.take(run, beginning.onto, workspace.tree, hold=hold)
-        task = _task(delegation, report, notes)
-        return await _merged(run, case, task, answer, beginning, workspace, checks, merging)
+        try:
+            return await _coded(run, case, delegation, beginning, items, workspace)
+        except (BudgetExceeded, StepFailed) as error:
+            if is_spent(error):
+                await _keep_change(run, case, delegation, beginning, workspace)
+            raise
+
+
+async def _coded(
+    run: Run,
+    case: Case,
+    delegation: Delegation,
+    beginning: Beginning,
+    items: Sequence[Item],
+    workspace: Workspace,
+) -> Task:
+    report = await case.crew.ask(
+        run,
+        _role(case, delegation),
+        task_text(delegation),
+        CoderAnswer,
+        items=items,
+        toolbox=Toolbox.of(*workspace_tools(workspace)),
+        checks=_judges(run, case, delegation, beginning, workspace),
+        limits=case.limits(parallel_calls=1),  # of one workspace, one change after the other
+        watch=Watch(tree=lambda: workspace.tree.hash),
+        budget=_budget(delegation),
+    )
+    answer = report.value
+    notes = await _keep(run, case, delegation, workspace, answer.findings if answer else ())
+    checks = await _checks(run, case, delegation, report, workspace)
+    hold = _why_held(run, case, report, checks, beginning, workspace)
+    merging = await case.trunk.take(run, beginning.onto, workspace.tree, hold=hold)
+    passed = [check.command for check in checks if check.passed]
+    wrong = unsupported(workspace, answer, merging.paths, passed) if answer else []
+    task = _task(delegation, report, notes).model_copy(
+        update={
+            "summary": answer.summary if answer else "",
+            "open": answer.open if answer else (),
+            "checks": checks,
+            "unsupported": tuple(wrong),
+            **_fate(merging),
+        }
+    )
+    await _refresh(run, case, delegation, merging)
+    return task
+
+
+async def _refresh(run: Run, case: Case, delegation: Delegation, merging: Merging) -> None:
+    """What rests on a file that the merge changed is stale. Nobody is left to be told of it where
+    the budget is gone: the task is what it is all the same."""
+    if merging.merge is not Merge.MERGED:
+        return
+    found = hashes(case.desk.ground, run.read_blob, merging.tree, merging.paths)
+    try:
+        await case.store.refresh(run, "stale", found, version=merging.version, since=delegation.id)
+    except (BudgetExceeded, StepFailed) as error:
+        if not is_spent(error):
+            raise
+
+
+def _fate(merging: Merging) -> dict[str, object]:
+    return {"changed": merging.paths, "merge": merging.merge, "held": merging.held}
+
+
+async def _keep_change(
+    run: Run, case: Case, delegation: Delegation, beginning: Beginning, workspace: Workspace
+) -> None:
+    """Of a coder whose time or money ended before anybody could judge its work."""
+    why = "the budget ended before its coder's work could be judged"
+    merging = await case.trunk.take(run, beginning.onto, workspace.tree, hold=why, key="cut-off")
+    task = case.tasks[delegation.id]
+    case.tasks[delegation.id] = task.model_copy(update=_fate(merging))
 
 
 async def _beginning(run: Run, case: Case, delegation: Delegation) -> Beginning:
@@ -116,7 +174,7 @@ def _judges(
     """What a coder's answer must pass: no marks of a conflict, and the commands of its task."""
 
     async def checked(_: CoderAnswer) -> str:
-        marked = holds_marks(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob)
+        marked = still_marked(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob)
         if marked:
             return f"there are marks of a conflict still in {', '.join(marked)}"
         if not delegation.checks:
@@ -143,16 +201,20 @@ async def _checks(
         return ()
     if report.status is ReportStatus.COMPLETE:
         return tuple(Check(command=each, passed=True, code=0) for each in delegation.checks)
-    return tuple(
-        await run.step(
+    try:
+        return await run.step(
             "checks",
             lambda: run_checks(
                 run, case.desk.ground, workspace.tree, delegation.checks, case.order.seconds
             ),
             effect=Effect.IDEMPOTENT,
-            returns=list[Check],
+            returns=tuple[Check, ...],
         )
-    )
+    except (BudgetExceeded, StepFailed) as error:
+        if not is_spent(error):
+            raise
+        why = f"not run to its end: {error.what}"
+        return (Check(command=delegation.checks[0], passed=False, output=why),)
 
 
 def _why_held(
@@ -163,41 +225,11 @@ def _why_held(
     beginning: Beginning,
     workspace: Workspace,
 ) -> str:
-    if holds_marks(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob):
+    if still_marked(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob):
         return "there are marks of a conflict in it"
     if report.status is ReportStatus.COMPLETE or (checks and all(c.passed for c in checks)):
         return ""
     return "its coder did not come to an end, and no check says that it is good as it is"
-
-
-async def _merged(
-    run: Run,
-    case: Case,
-    task: Task,
-    answer: CoderAnswer | None,
-    beginning: Beginning,
-    workspace: Workspace,
-    checks: tuple[Check, ...],
-    merging: Merging,
-) -> Task:
-    """The task with what became of its change, and what it claims beyond it."""
-    changed = case.trunk.changed(beginning.onto, workspace.tree)
-    passed = [check.command for check in checks if check.passed]
-    wrong = unsupported(workspace, answer, changed, passed) if answer else []
-    if merging.merge is Merge.MERGED:
-        found = await run.step("hashes", lambda: case.trunk.hashes(run, merging.paths))
-        await case.store.refresh(run, "stale", found)
-    return task.model_copy(
-        update={
-            "summary": answer.summary if answer else "",
-            "open": answer.open if answer else (),
-            "changed": changed,
-            "checks": checks,
-            "unsupported": tuple(wrong),
-            "merge": merging.merge,
-            "held": merging.held,
-        }
-    )
 
 
 async def _keep(

@@ -7,7 +7,7 @@ start from the same version; what cannot be merged is kept beside it, and nothin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
@@ -18,29 +18,32 @@ from manyhands.errors import JournalError
 from manyhands.runtime import ArtifactStatus, Effect, Run
 from manyhands.teams.code.merging import Conflict, Merged, merge
 from manyhands.teams.code.records import Held, Merge
-from manyhands.teams.code.states import hashes
 
 WORKSPACE = "workspace"
 
 
 @dataclass(frozen=True, slots=True)
 class Merging:
-    """What came of it. ``paths``: what the merge changed in the workspace."""
+    """What came of it. ``paths``: what the change touches; ``tree`` and ``version``: of the
+    workspace, that it made (0: none)."""
 
     merge: Merge
     paths: tuple[str, ...] = ()
     held: Held | None = None
+    tree: Tree = Tree()  # noqa: RUF009 - frozen
+    version: int = 0
 
 
 class Clash(BaseModel):
-    """A file in which two changes conflict. ``marked``: the places have marks in it; else it is as
-    the workspace has it, and ``theirs`` names the other content (a blob; '': it has none)."""
+    """A file in which two changes conflict. ``marks``: how long those are that the places have in
+    it; 0: it is as the workspace has it, and ``theirs`` names the other content (a blob; '': it
+    has none)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     kind: str
-    marked: bool
+    marks: int = 0
     theirs: str = ""
 
 
@@ -72,46 +75,52 @@ class Trunk:
         found = run.newest(WORKSPACE)
         return "" if found is None else found.blob
 
-    async def take(self, run: Run, start: Tree, end: Tree, *, hold: str = "") -> Merging:
+    async def take(
+        self, run: Run, start: Tree, end: Tree, *, hold: str = "", key: str = "held"
+    ) -> Merging:
         """Merge the change from ``start`` to ``end`` into the latest version.
 
-        ``hold``: why it shall be kept beside the workspace instead ('': it shall not).
+        ``hold``: why it shall be kept beside the workspace instead ('': it shall not), under
+        ``key``.
         """
         changed = self.changed(start, end)
         if not changed:
             return Merging(Merge.NOTHING)
         if touched := [path for path in changed if self.protected(path)]:
             why = f"it changes protected files: {', '.join(touched[:20])}"
-            return Merging(Merge.REFUSED, held=await self._hold(run, start, end, why))
+            return Merging(Merge.REFUSED, changed, await self._hold(run, key, start, end, why))
         if hold:
-            return Merging(Merge.HELD, held=await self._hold(run, start, end, hold))
+            return Merging(Merge.HELD, changed, await self._hold(run, key, start, end, hold))
         async with self._lock:
-            if not run.known("merged") and not run.known("held"):
-                merged = await merge(
-                    self.ground,
-                    run.read_blob,
-                    start,
-                    self.head(run),
-                    end,
-                    ignored=self.ignored,
-                )
-                if not merged.conflicts:
-                    await self._store(run, merged)
-                    return await self._put(run, merged.tree, changed)
-                paths = tuple(conflict.path for conflict in merged.conflicts)
-                told = ", ".join(f"{each.path} ({each.kind})" for each in merged.conflicts[:20])
-                why = f"it conflicts with what others changed in {told}"
-                held = await self._hold(run, start, end, why, paths)
-                return Merging(Merge.CONFLICT, held=held)
+            if not run.known("merged") and not run.known(key):
+                return await self._merge(run, key, changed, start, end)
         if run.known("merged"):
             return await self._put(run, Tree(), changed)
-        held = await self._hold(run, start, end, "")
-        return Merging(Merge.CONFLICT, held=held)
+        held = await self._hold(run, key, start, end, "")
+        return Merging(Merge.CONFLICT, changed, held)
+
+    async def _merge(
+        self, run: Run, key: str, changed: tuple[str, ...], start: Tree, end: Tree
+    ) -> Merging:
+        merged = await merge(
+            self.ground, run.read_blob, start, self.head(run), end, ignored=self.ignored
+        )
+        if not merged.conflicts:
+            await self._store(run, merged)
+            return await self._put(run, merged.tree, changed)
+        paths = tuple(conflict.path for conflict in merged.conflicts)
+        told = ", ".join(f"{each.path} ({each.kind})" for each in merged.conflicts[:20])
+        why = f"it conflicts with what others changed in {told}"
+        held = await self._hold(run, key, start, end, why, paths)
+        return Merging(Merge.CONFLICT, changed, held)
 
     async def _put(self, run: Run, tree: Tree, changed: tuple[str, ...]) -> Merging:
+        """On replay, the version that was put."""
         content = tree.model_dump_json()
-        await run.put("merged", WORKSPACE, content, kind="tree", status=ArtifactStatus.ACCEPTED)
-        return Merging(Merge.MERGED, changed)
+        put = await run.put(
+            "merged", WORKSPACE, content, kind="tree", status=ArtifactStatus.ACCEPTED
+        )
+        return Merging(Merge.MERGED, changed, tree=load(run, put.blob), version=put.version)
 
     async def _store(self, run: Run, merged: Merged) -> None:
         for name, content in merged.contents.items():
@@ -122,7 +131,13 @@ class Trunk:
                 )
 
     async def _hold(
-        self, run: Run, start: Tree, end: Tree, why: str, conflicts: tuple[str, ...] = ()
+        self,
+        run: Run,
+        key: str,
+        start: Tree,
+        end: Tree,
+        why: str,
+        conflicts: tuple[str, ...] = (),
     ) -> Held:
         """Keep the change as it is; on replay, as it was kept."""
         held = Held(
@@ -131,7 +146,7 @@ class Trunk:
             conflicts=conflicts,
             why=why,
         )
-        kept = await run.put("held", f"held/{run.path}", held.model_dump(), kind="change")
+        kept = await run.put(key, f"held/{run.path}", held.model_dump(), kind="change")
         return Held.model_validate_json(run.read_blob(kept.blob))
 
     async def taken_up(self, run: Run, held: Held) -> tuple[Tree, Tree, tuple[Clash, ...]]:
@@ -151,22 +166,17 @@ class Trunk:
         kept = _TakenUp.model_validate_json(run.read_blob(put.blob))
         return head, kept.tree, kept.conflicts
 
-    def hashes(self, run: Run, paths: Iterable[str]) -> dict[str, str | None]:
-        """Path -> the hash of what the latest version has there."""
-        return hashes(self.ground, run.read_blob, self.head(run), paths)
-
     def changed(self, start: Tree, end: Tree) -> tuple[str, ...]:
         """The paths that differ, but for those that are nobody's work."""
         return tuple(path for path in end.since(start) if not self.ignored(path))
 
 
 def _told(conflict: Conflict) -> Clash:
-    node = conflict.theirs.node
     return Clash(
         path=conflict.path,
         kind=conflict.kind,
-        marked=bool(conflict.text),
-        theirs=node.blob if node is not None else "",
+        marks=conflict.marks,
+        theirs=conflict.theirs.blob if conflict.theirs is not None else "",
     )
 
 
