@@ -92,32 +92,8 @@ class Talk:
         return Good(family, read_document(document, family))
 
 
-NAMES = [
-    "parser",
-    "cache",
-    "router",
-    "ledger",
-    "mailer",
-    "report",
-    "config",
-    "loader",
-    "index",
-    "queue",
-    "tokens",
-    "billing",
-]
-OTHERS = [
-    "scheduler",
-    "gateway",
-    "invoice",
-    "signup",
-    "renderer",
-    "archive",
-    "metrics",
-    "session",
-    "uploads",
-    "search",
-]
+NAMES = "parser cache router ledger mailer report config loader index queue tokens billing".split()
+OTHERS = "scheduler gateway invoice signup renderer archive metrics session uploads search".split()
 
 
 def _module(dice: Dice) -> str:
