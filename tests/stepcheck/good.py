@@ -92,8 +92,14 @@ class Talk:
         return Good(family, read_document(document, family))
 
 
-NAMES = "parser cache router ledger mailer report config loader index queue tokens billing".split()
-OTHERS = "scheduler gateway invoice signup renderer archive metrics session uploads search".split()
+NAMES = [
+    *("parser", "cache", "router", "ledger", "mailer", "report"),
+    *("config", "loader", "index", "queue", "tokens", "billing"),
+]
+OTHERS = [
+    *("scheduler", "gateway", "invoice", "signup", "renderer"),
+    *("archive", "metrics", "session", "uploads", "search"),
+]
 
 
 def _module(dice: Dice) -> str:

@@ -183,6 +183,17 @@ def test_schemas_are_held_against_arguments() -> None:
     assert "'one' is not of type 'integer'" in found[1][0].reason
 
 
+def test_nothing_is_fetched_for_a_schema_of_a_foreign_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: asked.append(given))
+    for known in ({"$ref": "http://127.0.0.1:9/schema.json"}, {"type": "no such type"}):
+        checker = Checker(sources={"a": Source("a", {"count": known})})
+        assert checker.see(Step("a", 0, calls=(Call("count", '{"n": 1}'),))) == ()
+    assert asked == []
+
+
 def test_of_text_that_is_too_long_nothing_is_called_unseen() -> None:
     agent = Agent()
     agent.step("", look("big.txt", "word " * MOST_READ))
