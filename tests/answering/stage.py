@@ -1,13 +1,11 @@
 """A stage for the answer team: real documents, a real index and journal, and a scripted cast.
 
 The cast is honest unless a test says otherwise: a worker searches, then hands in what the documents
-say on its subtask; the critic ships. Every reply depends on the request alone, so a resumed run
-hears the same.
+say on its subtask; the critic ships.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ from manyhands.config import Config
 from manyhands.ports import ModelRequest
 from manyhands.runtime import Budget, Runtime
 from manyhands.teams.answer.records import Order, Outcome
-from manyhands.testing import ScriptedModel
 from manyhands.testing.models import Conversation, Scripted, answer, call
 from manyhands.wiring.answer import answer_workflow
+from tests.casting import Casting, Part, asked
 
 QUESTION = "Compare FastAPI, Flask and Django for a small JSON API."
 
@@ -128,12 +126,9 @@ def honest_worker(request: ModelRequest, conversation: Conversation) -> Scripted
     return answer({"findings": facts, "not_found": []})
 
 
-Part = Callable[[ModelRequest, Conversation], Scripted]
-
-
 @dataclass
-class Cast:
-    """Who says what, by role; ``delay``: seconds of every request."""
+class Cast(Casting):
+    """Who says what, by role."""
 
     router: Part = lambda request, conversation: answer({"way": "team", "reason": "parts"})
     supervisor: Part = lambda request, conversation: answer(PLAN)
@@ -143,15 +138,6 @@ class Cast:
         {"findings": [fact for facts in FACTS.values() for fact in facts], "decision": "FastAPI."}
     )
     critic: Part = lambda request, conversation: answer(SHIP)
-    delay: float = 0.0
-
-    def model(self) -> ScriptedModel:
-        def script(request: ModelRequest) -> Scripted:
-            conversation = Conversation.of(request)
-            part: Part = getattr(self, conversation.role)
-            return part(request, conversation)
-
-        return ScriptedModel(script, delay=self.delay)
 
 
 @dataclass
@@ -197,4 +183,4 @@ class Stage:
 
     def asked(self, role: str) -> list[ModelRequest]:
         """The requests of a role, in the order of arrival."""
-        return [r for r in self.model.requests if Conversation.of(r).role == role]
+        return asked(self.model, role)

@@ -1,15 +1,13 @@
 """A stage for the code team: a real repository, sandboxes and journal, and a scripted cast.
 
 The cast is honest unless a test says otherwise: the orchestrator hands each broken module to a
-coder, who reads, edits and runs the check. Every reply depends on the request alone, so a resumed
-run hears the same.
+coder, who reads, edits and runs the check.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,9 @@ from manyhands.config import Config
 from manyhands.ports import ModelRequest, Sandboxes
 from manyhands.runtime import Budget, Event, Runtime
 from manyhands.teams.code.records import Order, Outcome
-from manyhands.testing import ScriptedModel
 from manyhands.testing.models import Conversation, Reply, Scripted, answer, call, calls
 from manyhands.wiring.code import code_workflow
+from tests.casting import Casting, Part, asked
 
 #: Two modules, each with a bug, that do not need each other.
 FILES = {
@@ -89,25 +87,13 @@ def honest_explorer(request: ModelRequest, conversation: Conversation) -> Script
     return answer({"summary": "sums.py is off by one.", "findings": [found]})
 
 
-Part = Callable[[ModelRequest, Conversation], Scripted]
-
-
 @dataclass
-class Cast:
-    """Who says what, by role; ``delay``: seconds of every request."""
+class Cast(Casting):
+    """Who says what, by role."""
 
     orchestrator: Part = honest_orchestrator
     explorer: Part = honest_explorer
     coder: Part = honest_coder
-    delay: float = 0.0
-
-    def model(self) -> ScriptedModel:
-        def script(request: ModelRequest) -> Scripted:
-            conversation = Conversation.of(request)
-            part: Part = getattr(self, conversation.role)
-            return part(request, conversation)
-
-        return ScriptedModel(script, delay=self.delay)
 
 
 @dataclass
@@ -151,7 +137,7 @@ class Stage:
 
     def asked(self, role: str) -> list[ModelRequest]:
         """The requests of a role, in the order of arrival."""
-        return [r for r in self.model.requests if Conversation.of(r).role == role]
+        return asked(self.model, role)
 
     def told(self, role: str, at: int = -1) -> str:
         """The last message of one request of a role."""

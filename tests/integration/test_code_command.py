@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from manyhands.cli import app
-from manyhands.errors import ManyhandsError
+from tests.shell import Shell, complaint
 
-EXAMPLE = Path(__file__).parents[2] / "examples/code"
 CHECK = "python3 -m unittest -q"
 ORDER = ("--repo", "shop", "--check", CHECK, "--protect", "test_*.py", "--model")
 MODEL = "script:script.json"
@@ -26,30 +19,12 @@ MODEL = "script:script.json"
 pytestmark = pytest.mark.needs("bubblewrap")
 
 
-class Shell:
-    """The command line in a folder of its own, with the example's repository and script."""
+class Shop(Shell):
+    """With the example's repository and script."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder, "code")
         self.repo = folder / "shop"
-        shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
-        self.env = os.environ | {"MANYHANDS_HOME": str(folder / "home"), "COLUMNS": "120"}
-
-    def words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "manyhands.cli", *words]
-
-    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.words(*words),
-            env=self.env,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
 
     def code(self, *words: str) -> dict[str, Any]:
         said = self.run("code", "Make the tests pass", *ORDER, MODEL, "--json", *words)
@@ -66,12 +41,12 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
+def shell(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
 
 
 def test_the_change_the_check_and_the_cost_are_printed_and_nothing_is_written(
-    shell: Shell,
+    shell: Shop,
 ) -> None:
     before = shell.files()
     done = shell.run("code", "Make the tests pass", *ORDER, MODEL, "--run-id", "made")
@@ -90,7 +65,7 @@ def test_the_change_the_check_and_the_cost_are_printed_and_nothing_is_written(
     assert shell.check()
 
 
-def test_apply_writes_the_change_that_passed_its_check(shell: Shell) -> None:
+def test_apply_writes_the_change_that_passed_its_check(shell: Shop) -> None:
     told = shell.code("--apply")
     assert told["applied"]
     assert told["complete"]
@@ -100,7 +75,7 @@ def test_apply_writes_the_change_that_passed_its_check(shell: Shell) -> None:
     assert shell.check()
 
 
-def test_a_folder_that_changed_meanwhile_is_not_overwritten(shell: Shell) -> None:
+def test_a_folder_that_changed_meanwhile_is_not_overwritten(shell: Shop) -> None:
     shell.code("--run-id", "made")
     mine = shell.repo / "stock.py"
     mine.write_text("# mine\n" + mine.read_text())
@@ -111,22 +86,10 @@ def test_a_folder_that_changed_meanwhile_is_not_overwritten(shell: Shell) -> Non
     assert shell.files() == before
 
 
-def test_killed_with_9_it_goes_on_where_it_was(shell: Shell) -> None:
+def test_killed_with_9_it_goes_on_where_it_was(shell: Shop) -> None:
     whole = shell.code("--run-id", "whole")
-    process = subprocess.Popen(
-        shell.words("code", "Make the tests pass", *ORDER, MODEL, "--run-id", "made", "--json"),
-        env=shell.env,
-        cwd=shell.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while "tasks/stock/coder/turn/1" not in steps(shell):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "it was over before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    order = ("code", "Make the tests pass", *ORDER, MODEL, "--json")
+    shell.kill_at("made", "tasks/stock/coder/turn/1", *order)
     done = shell.run("code", "--resume", "made", "--json", "--apply")
     resumed = json.loads(done.stdout)
     same = ("complete", "files", "tree", "left", "summary")
@@ -134,15 +97,7 @@ def test_killed_with_9_it_goes_on_where_it_was(shell: Shell) -> None:
     assert shell.check()
 
 
-def steps(shell: Shell) -> str:
-    words = shell.words("show", "made", "--steps", "--json")
-    done = subprocess.run(
-        words, env=shell.env, cwd=shell.folder, capture_output=True, text=True, check=False
-    )
-    return done.stdout
-
-
-def test_secrets_and_what_is_excluded_are_not_copied(shell: Shell) -> None:
+def test_secrets_and_what_is_excluded_are_not_copied(shell: Shop) -> None:
     (shell.repo / ".env").write_text("KEY=1\n")
     (shell.repo / ".env.example").write_text("KEY=\n")
     (shell.repo / "data").mkdir()
@@ -157,7 +112,7 @@ def test_secrets_and_what_is_excluded_are_not_copied(shell: Shell) -> None:
     assert told["notes"] == ["Not copied: .env (it may hold a secret)"]
 
 
-def test_what_is_not_complete_is_not_applied(shell: Shell) -> None:
+def test_what_is_not_complete_is_not_applied(shell: Shop) -> None:
     before = shell.files()
     script = {"rules": [{"role": "orchestrator", "reply": "All tests pass now, I promise."}]}
     (shell.folder / "script.json").write_text(json.dumps(script))
@@ -185,12 +140,5 @@ def test_what_is_not_complete_is_not_applied(shell: Shell) -> None:
 def test_bad_input_is_told_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
 ) -> None:
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MANYHANDS_HOME", str(tmp_path / "home"))
-    error = CliRunner().invoke(app, ["code", *words]).exception
-    assert isinstance(error, ManyhandsError)
-    assert error.exit_code == 2
+    error = complaint(tmp_path, "code", monkeypatch, "code", *words)
     assert says in str(error)
-    assert error.next
-    assert not (tmp_path / "home/journal.db").exists()

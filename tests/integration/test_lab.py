@@ -8,42 +8,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.shell import Shell
 from tests.studies import git, lay_out
 
 pytestmark = pytest.mark.needs("bubblewrap")
-
-
-class Shell:
-    """The command line with a journal of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.env = os.environ | {"MANYHANDS_HOME": str(folder / "home"), "COLUMNS": "120"}
-
-    def words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "manyhands.cli", *words]
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            self.words(*words), env=self.env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + (done.stderr if code else "")
-
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.words(*words),
-            env=self.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
 
 @pytest.fixture

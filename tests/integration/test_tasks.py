@@ -199,10 +199,9 @@ async def test_it_is_made_once_and_again_when_the_environment_changed(
 
 
 PREPARE = """
-import asyncio, os, sys
+import asyncio, sys
 from pathlib import Path
 from manyhands.evals import preparing
-from manyhands.evals.landing import ForkedSandboxes, land
 from manyhands.evals.tasks import load_task
 from manyhands.wiring.sandboxes import make_sandboxes
 

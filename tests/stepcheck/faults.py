@@ -1,6 +1,6 @@
 """Faults, each placed at a random position of a good run: what changed, and which step is wrong.
 
-A fault is ``(good, dice, words) -> Faulty | None``; None: this run has no place for it. ``words``:
+`FAULTS` is the table: which check is to flag a fault, where it fits, and what makes it. ``words``:
 ``0`` takes the wordings that the checks were tuned on, ``1`` those that were held out.
 """
 
@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from manyhands.agents.stepcheck import Call, Kind, Read, Result, Step
 from tests.stepcheck.good import Good
 
 Dice = random.Random
+#: The steps of a run with the fault in it, and the position of the wrong one; None: no room there.
+Placed = tuple[Sequence[Step], int] | None
+Make = Callable[[Good, int, Dice, int], Placed]
+#: Tuned on, held out.
+Wordings = tuple[Sequence[str], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -27,61 +32,94 @@ class Faulty:
     index: int
 
 
-Fault = Callable[[Good, Dice, int], Faulty | None]
+@dataclass(frozen=True)
+class Fault:
+    """``where``: the positions of a run that it may have. ``mode``: the MAST mode that it is one of
+    ('': none of them)."""
+
+    check: str
+    where: Callable[[Good], Sequence[int]]
+    make: Make
+    mode: str = ""
+
+    def place(self, good: Good, dice: Dice, words: int) -> Faulty | None:
+        """None: this run has no place for it."""
+        places = self.where(good)
+        placed = self.make(good, dice.choice(places), dice, words) if places else None
+        if placed is None:
+            return None
+        steps, wrong = placed
+        read = replace(good.read, steps=_numbered(steps))
+        step = read.steps[wrong]
+        return Faulty(self.check, read, step.agent, step.index)
 
 
-def _pick(dice: Dice, words: int, tuned: Sequence[str], held_out: Sequence[str]) -> str:
-    return dice.choice((tuned, held_out)[words])
-
-
-def _at(good: Good, dice: Dice, fits: Callable[[Step], bool]) -> int | None:
-    places = [i for i, step in enumerate(good.steps) if fits(step)]
-    return dice.choice(places) if places else None
-
-
-def _put(good: Good, steps: Iterable[Step]) -> Read:
-    """With every agent's steps numbered anew."""
+def _numbered(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Every agent's steps numbered anew."""
     counts: dict[str, int] = {}
     numbered: list[Step] = []
     for step in steps:
         index = counts[step.agent] = counts.get(step.agent, -1) + 1
         numbered.append(replace(step, index=index))
-    return replace(good.read, steps=tuple(numbered))
+    return tuple(numbered)
 
 
-def _made(check: str, good: Good, steps: Sequence[Step], wrong: int) -> Faulty:
-    read = _put(good, steps)
-    step = read.steps[wrong]
-    return Faulty(check, read, step.agent, step.index)
+# -------------------------------------------------------------------- where
 
 
-def _change(check: str, good: Good, at: int, changed: Step) -> Faulty:
-    return _made(check, good, [*good.steps[:at], changed, *good.steps[at + 1 :]], at)
-
-
-def _insert(check: str, good: Good, at: int, new: Sequence[Step], wrong: int = -1) -> Faulty:
-    steps = [*good.steps[:at], *new, *good.steps[at:]]
-    return _made(check, good, steps, at + (wrong if wrong >= 0 else len(new) - 1))
+def _steps(fits: Callable[[Step], bool]) -> Callable[[Good], Sequence[int]]:
+    return lambda good: [i for i, step in enumerate(good.steps) if fits(step)]
 
 
 def _acts(step: Step) -> bool:
     return bool(step.calls) and len(step.calls) == len(step.results)
 
 
-def _reports(step: Step) -> bool:
-    return step.kind is Kind.REPORT
+def _looks(step: Step) -> bool:
+    return _acts(step) and step.calls[0].name in ("read_file", "read", "search")
 
 
-def _last_report(good: Good, dice: Dice) -> int | None:
-    """A report whose agent has seen results of its own."""
+def _with_known_tools(good: Good) -> Sequence[int]:
+    sources = good.read.sources
+    return [i for i, s in enumerate(good.steps) if _acts(s) and sources[s.agent].tools]
+
+
+def _reports(good: Good) -> Sequence[int]:
+    """Reports of agents that have seen results of their own."""
     acted: set[str] = set()
     places: list[int] = []
     for i, step in enumerate(good.steps):
-        if _reports(step) and step.agent in acted:
+        if step.kind is Kind.REPORT and step.agent in acted:
             places.append(i)
         if step.results:
             acted.add(step.agent)
-    return dice.choice(places) if places else None
+    return places
+
+
+def _first_step(good: Good) -> Sequence[int]:
+    return [0]
+
+
+def _last_step(good: Good) -> Sequence[int]:
+    return [len(good.steps) - 1] if good.steps[-1].kind is Kind.REPORT else []
+
+
+# -------------------------------------------------------------------- ways to place one
+
+
+def _change(good: Good, at: int, changed: Step) -> Placed:
+    return [*good.steps[:at], changed, *good.steps[at + 1 :]], at
+
+
+def _insert(good: Good, at: int, *new: Step) -> Placed:
+    """The last of them is the wrong one."""
+    return [*good.steps[:at], *new, *good.steps[at:]], at + len(new) - 1
+
+
+def _end(good: Good, at: int, before: Step, text: str) -> Placed:
+    """In place of the report: a step, and a report of this text, which is wrong."""
+    report = replace(good.steps[at], text=text, calls=())
+    return [*good.steps[:at], before, report, *good.steps[at + 1 :]], at + 1
 
 
 def _say_more(step: Step, text: str) -> Step:
@@ -95,182 +133,152 @@ def _say_more(step: Step, text: str) -> Step:
     return replace(step, calls=(replace(call, arguments=json.dumps(value)), *step.calls[1:]))
 
 
+def _says(*wordings: Sequence[str], numbers: tuple[int, int] = (0, 0)) -> Make:
+    """A report that says a sentence more, with a number of that range in it (n, in millions and in
+    myriads)."""
+
+    def make(good: Good, at: int, dice: Dice, words: int) -> Placed:
+        n = dice.randint(*numbers) if numbers[1] else 0
+        text = dice.choice(wordings[words])
+        text = text.format(n=n, millions=n / 1e6, myriads=n / 1e4)
+        return _change(good, at, _say_more(good.steps[at], text))
+
+    return make
+
+
 # -------------------------------------------------------------------- form
 
 
-def broken_arguments(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, _acts)
-    if at is None:
-        return None
+def broken_arguments(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = good.steps[at]
     call = step.calls[0]
-    broken = _pick(
-        dice,
-        words,
+    wordings: Wordings = (
         [call.arguments[: len(call.arguments) // 2], f"path={call.name}"],
         [call.arguments + "}", call.arguments.replace('"', "'"), json.dumps([call.arguments])],
     )
+    broken = dice.choice(wordings[words])
     if Call(call.name, broken).parsed is not None:
         return None  # there was nothing in it to break
     calls = (replace(call, arguments=broken), *step.calls[1:])
-    return _change("schema", good, at, replace(step, calls=calls))
+    return _change(good, at, replace(step, calls=calls))
 
 
-def unknown_tool(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: _acts(s) and bool(good.read.sources[s.agent].tools))
-    if at is None:
-        return None
+def unknown_tool(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = good.steps[at]
-    name = _pick(dice, words, ["open_browser", "functions.lookup"], ["send_email", "sql_query"])
-    calls = (replace(step.calls[0], name=name), *step.calls[1:])
-    return _change("schema", good, at, replace(step, calls=calls))
+    names: Wordings = (["open_browser", "functions.lookup"], ["send_email", "sql_query"])
+    calls = (replace(step.calls[0], name=dice.choice(names[words])), *step.calls[1:])
+    return _change(good, at, replace(step, calls=calls))
 
 
-def call_as_text(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, _acts)
-    if at is None:
-        return None
+def call_as_text(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = good.steps[at]
     call = step.calls[0]
     body = json.dumps({"name": call.name, "arguments": call.parsed})
-    text = _pick(
-        dice,
-        words,
+    wordings: Wordings = (
         [f"<tool_call>\n{body}\n</tool_call>", f"<|python_tag|>{body}"],
         [f"[TOOL_CALLS] [{body}]", f"I see.\n<function={call.name}>{call.arguments}</function>"],
     )
-    return _change("format", good, at, replace(step, text=text, calls=(), results=()))
+    text = dice.choice(wordings[words])
+    return _change(good, at, replace(step, text=text, calls=(), results=()))
 
 
-def broken_json(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: _reports(s) and not s.calls)
-    if at is None:
-        return None
+def broken_json(good: Good, at: int, dice: Dice, words: int) -> Placed:
     said = json.dumps({"summary": good.steps[at].text, "done": True})
-    text = _pick(dice, words, [said[:-1], said[:-9]], [f"```json\n{said[:-7]}\n```", said + "]"])
-    return _change("format", good, at, replace(good.steps[at], text=text))
+    wordings: Wordings = ([said[:-1], said[:-9]], [f"```json\n{said[:-7]}\n```", said + "]"])
+    return _change(good, at, replace(good.steps[at], text=dice.choice(wordings[words])))
 
 
-def nothing_said(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = dice.randrange(len(good.steps))
-    text = _pick(dice, words, ["", "\n"], ["  ", "\n\n \t"])
-    kind = Kind.MODEL
-    changed = replace(good.steps[at], text=text, calls=(), results=(), kind=kind)
-    return _change("empty", good, at, changed)
+def nothing_said(good: Good, at: int, dice: Dice, words: int) -> Placed:
+    text = dice.choice((["", "\n"], ["  ", "\n\n \t"])[words])
+    changed = replace(good.steps[at], text=text, calls=(), results=(), kind=Kind.MODEL)
+    return _change(good, at, changed)
 
 
-def cut_off(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: len(s.text) > 30)
-    if at is None:
-        return None
+def cut_off(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = good.steps[at]
     text = step.text[: dice.randint(10, len(step.text) - 5)]
     if words and dice.random() < 0.5:
         changed = replace(step, text=f"{text}\n```python\ndef total(values):\n    retu")
     else:
         changed = replace(step, text=text, finish_reason=("length", "MAX_TOKENS")[words])
-    return _change("truncated", good, at, replace(changed, calls=(), results=()))
+    return _change(good, at, replace(changed, calls=(), results=()))
 
 
-def said_again(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: len(s.text) >= 40 and not s.calls)
-    if at is None:
-        return None
+def said_again(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = good.steps[at]
     text = step.text if not words else "  " + step.text.replace(" ", "  ", 3) + "\n"
-    again = replace(step, text=text, given=("Go on.",))
-    return _insert("repeated", good, at + 1, [again])
+    return _insert(good, at + 1, replace(step, text=text, given=("Go on.",)))
 
 
-def goes_round(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = dice.randrange(len(good.steps))
-    piece = _pick(
-        dice,
-        words,
+def goes_round(good: Good, at: int, dice: Dice, words: int) -> Placed:
+    wordings: Wordings = (
         ["I need to check the file again. ", "Let me think about it once more.\n"],
         ["and then the next one, ", "The answer is in the table, as I said before; "],
     )
+    piece = dice.choice(wordings[words])
     text = f"{good.steps[at].text} {piece * dice.randint(15, 40)}"
-    return _change("repeated", good, at, replace(good.steps[at], text=text))
+    return _change(good, at, replace(good.steps[at], text=text))
 
 
 # -------------------------------------------------------------------- course
 
 
-def circle(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: _acts(s))
-    if at is None:
-        return None
+def circle(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = replace(good.steps[at], given=(), text="")
-    if not words or at == 0 or not _acts(good.steps[at - 1]):
-        return _insert("cycle", good, at + 1, [step, step])
-    before = good.steps[at - 1]
+    before = good.steps[at - 1] if words and at else None
+    if before is None or not _acts(before):
+        return _insert(good, at + 1, step, step)
     if before.agent != step.agent or before.calls == step.calls:
-        return _insert("cycle", good, at + 1, [step, step])
-    return _insert("cycle", good, at + 1, [replace(before, given=()), step])
+        return _insert(good, at + 1, step, step)
+    return _insert(good, at + 1, replace(before, given=()), step)
 
 
-def error_ignored(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, _acts)
-    if at is None:
-        return None
-    step = good.steps[at]
-    error = _pick(
-        dice,
-        words,
+def error_ignored(good: Good, at: int, dice: Dice, words: int) -> Placed:
+    errors: Wordings = (
         ["Error: connection refused by host", "Traceback (most recent call last):\nValueError: 7"],
         ["PermissionError: [Errno 13] denied", "fatal: unable to access the remote: timeout"],
     )
+    error = dice.choice(errors[words])
     command = Call("bash", json.dumps({"command": f"deploy --stage {dice.randint(30, 99)}"}), "x1")
     failing = Step(
-        agent=step.agent,
-        role=step.role,
+        agent=good.steps[at].agent,
+        role=good.steps[at].role,
         index=0,
         calls=(command,),
         results=(Result("bash", error, False if words else None, "x1"),),
     )
-    text = _pick(dice, words, ["Good. Next the notes.", ""], ["That is set up now.", "Perfect."])
+    wordings: Wordings = (["Good. Next the notes.", ""], ["That is set up now.", "Perfect."])
     todo = Call("todo", json.dumps({"items": ["notes", "summary"]}), "x2")
     result = (Result("todo", "2 items", True, "x2"),)
-    following = replace(failing, text=text, calls=(todo,), results=result)
-    return _insert("ignored-error", good, at + 1, [failing, following])
+    text = dice.choice(wordings[words])
+    return _insert(
+        good, at + 1, failing, replace(failing, text=text, calls=(todo,), results=result)
+    )
 
 
-def other_act(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: _acts(s) and s.calls[0].name in ("read_file", "read", "search"))
-    if at is None:
-        return None
+def other_act(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = good.steps[at]
-    text = _pick(
-        dice,
-        words,
+    wordings: Wordings = (
         ["Let me run the test suite.", "I'll now read settings/production.toml."],
         ["Next, I'll execute the migration.", "I am going to open notes/old_plan.md."],
     )
+    text = dice.choice(wordings[words])
     if step.calls[0].name == "search":
-        text = ("Let me run the test suite.", "Next, I'll execute the migration.")[words]
-    return _change("mismatch", good, at, replace(step, text=text))
+        text = wordings[words][0]
+    return _change(good, at, replace(step, text=text))
 
 
-def announced_only(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: _acts(s) and s.index > 0)
-    if at is None:
-        return None
-    text = _pick(
-        dice,
-        words,
+def announced_only(good: Good, at: int, dice: Dice, words: int) -> Placed:
+    wordings: Wordings = (
         ["I will now run the tests.", "Let me look at the file."],
         ["Next, I'll search the index for it.", "I'm going to update the module."],
     )
-    changed = replace(good.steps[at], text=text, calls=(), results=())
-    return _change("mismatch", good, at, changed)
+    text = dice.choice(wordings[words])
+    return _change(good, at, replace(good.steps[at], text=text, calls=(), results=()))
 
 
-def no_change(good: Good, dice: Dice, words: int) -> Faulty | None:
+def no_change(good: Good, at: int, dice: Dice, words: int) -> Placed:
     """Edits that undo each other, or change nothing, in a workspace whose state is known."""
-    at = _at(good, dice, _acts)
-    if at is None:
-        return None
     step = good.steps[at]
 
     def edit(tree: str, n: int) -> Step:
@@ -285,14 +293,11 @@ def no_change(good: Good, dice: Dice, words: int) -> Faulty | None:
         )
 
     trees = ["t-one", "t-one"] if not words else ["t-one", "t-two", "t-one", "t-two"]
-    return _insert("no-progress", good, at + 1, [edit(tree, n) for n, tree in enumerate(trees)])
+    return _insert(good, at + 1, *(edit(tree, n) for n, tree in enumerate(trees)))
 
 
-def nothing_new(good: Good, dice: Dice, words: int) -> Faulty | None:
+def nothing_new(good: Good, at: int, dice: Dice, words: int) -> Placed:
     """Looks at the same few things again, in an order that is no circle."""
-    at = _at(good, dice, lambda s: _acts(s))
-    if at is None:
-        return None
     step = replace(good.steps[at], given=(), text="")
     known = ["alpha", "beta", "gamma"]
 
@@ -301,14 +306,11 @@ def nothing_new(good: Good, dice: Dice, words: int) -> Faulty | None:
         result = Result("read_file", f"the text of {name}", True, f"l{n}")
         return replace(step, calls=(call,), results=(result,))
 
-    order = ["alpha", "beta", "gamma", *(dice.choice(known) for _ in range(6))]
-    return _insert("no-progress", good, at + 1, [look(name, n) for n, name in enumerate(order)])
+    order = [*known, *(dice.choice(known) for _ in range(6))]
+    return _insert(good, at + 1, *(look(name, n) for n, name in enumerate(order)))
 
 
-def after_report(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _at(good, dice, lambda s: _reports(s) and s is good.steps[-1])
-    if at is None:
-        return None
+def after_report(good: Good, at: int, dice: Dice, words: int) -> Placed:
     step = good.steps[at]
     if words:
         new = replace(step, text="Is there anything else that you need?", calls=(), given=())
@@ -316,12 +318,12 @@ def after_report(good: Good, dice: Dice, words: int) -> Faulty | None:
         call = Call("bash", json.dumps({"command": "git log"}), "y1")
         result = (Result("bash", "nothing", True, "y1"),)
         new = replace(step, text="", calls=(call,), results=result, given=(), kind=Kind.MODEL)
-    return _insert("after-end", good, at + 1, [new])
+    return _insert(good, at + 1, new)
 
 
-def too_much(good: Good, dice: Dice, words: int) -> Faulty | None:
+def too_much(good: Good, at: int, dice: Dice, words: int) -> Placed:
     """The same run, with steps before it by which its role is known."""
-    first = good.steps[0]
+    first = good.steps[at]
     plain = [
         replace(
             first,
@@ -340,90 +342,53 @@ def too_much(good: Good, dice: Dice, words: int) -> Faulty | None:
     else:
         big = replace(big, tokens=dice.randint(2000, 9000))
     steps = [*plain, replace(big, given=()), replace(first, given=()), *good.steps[1:]]
-    return _made("outlier", good, steps, len(plain))
+    return steps, len(plain)
 
 
 # -------------------------------------------------------------------- claims
 
 
-def edit_claimed(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _last_report(good, dice)
-    if at is None or not good.read.sources[good.steps[at].agent].tools:
+def edit_claimed(good: Good, at: int, dice: Dice, words: int) -> Placed:
+    if not good.read.sources[good.steps[at].agent].tools:
         return None
-    path = f"deploy/values_{dice.randint(100, 999)}.yaml"
-    text = _pick(
-        dice,
-        words,
-        [f"I also updated {path}.", f"I have changed `{path}` accordingly."],
-        [f"Added the new section to {path}.", f"We successfully modified {path} as well."],
-    )
-    return _change("claimed-edit", good, at, _say_more(good.steps[at], text))
+    return _edited(good, at, dice, words)
 
 
 def _failed_test(step: Step, dice: Dice) -> Step:
     call = Call("bash", json.dumps({"command": "pytest tests"}), "t1")
     failed = f"FAILED tests/test_x.py::test_it\n{dice.randint(1, 9)} failed, 3 passed"
     result = (Result("bash", failed, None, "t1"),)
-    kind = Kind.MODEL
-    return replace(step, text="", calls=(call,), results=result, given=(), kind=kind)
+    return replace(step, text="", calls=(call,), results=result, given=(), kind=Kind.MODEL)
 
 
-def pass_claimed(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _last_report(good, dice)
-    if at is None:
-        return None
-    step = good.steps[at]
-    text = _pick(
-        dice,
-        words,
-        ["All tests pass.", "The test suite passes now."],
-        ["Everything is done, and the checks succeed.", "I ran the whole suite and it is green."],
-    )
-    steps = [_failed_test(step, dice), replace(step, text=text, calls=())]
-    kept = [*good.steps[:at], *steps, *good.steps[at + 1 :]]
-    return _made("claimed-test", good, kept, at + 1)
+def _after_a_failed_test(*wordings: Sequence[str]) -> Make:
+    """A report of one of these texts, where the last test failed."""
+
+    def make(good: Good, at: int, dice: Dice, words: int) -> Placed:
+        text = dice.choice(wordings[words])
+        return _end(good, at, _failed_test(good.steps[at], dice), text)
+
+    return make
 
 
-def never_ran(good: Good, dice: Dice, words: int) -> Faulty | None:
+def never_ran(good: Good, at: int, dice: Dice, words: int) -> Placed:
     """A claim of tests where nothing was ever run."""
-    at = _last_report(good, dice)
-    if at is None:
-        return None
     step = good.steps[at]
     ran = ("bash", "python")
     before = [s for s in good.steps[:at] if not any(c.name in ran for c in s.calls)]
     tools = good.read.sources[step.agent].tools
     if not tools or not set(ran) & set(tools) or not any(s.calls for s in before):
         return None
-    text = _pick(
-        dice,
-        words,
+    wordings: Wordings = (
         ["All tests pass."],
         ["I verified the result with the checks.", "Tests passed."],
     )
-    return _made("claimed-test", good, [*before, replace(step, text=text, calls=())], len(before))
+    text = dice.choice(wordings[words])
+    return [*before, replace(step, text=text, calls=())], len(before)
 
 
-def failure_left_out(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _last_report(good, dice)
-    if at is None:
-        return None
-    step = good.steps[at]
-    text = _pick(
-        dice,
-        words,
-        ["The work is done as asked.", "Done. The change is in place."],
-        ["Completed; the module behaves as described.", "The task is finished and ready to use."],
-    )
-    steps = [*good.steps[:at], _failed_test(step, dice), replace(step, text=text, calls=())]
-    return _made("omitted-failure", good, [*steps, *good.steps[at + 1 :]], at + 1)
-
-
-def not_verified(good: Good, dice: Dice, words: int) -> Faulty | None:
+def not_verified(good: Good, at: int, dice: Dice, words: int) -> Placed:
     """A last edit, and no run after it."""
-    at = _last_report(good, dice)
-    if at is None:
-        return None
     step = good.steps[at]
     own = [s for s in good.steps[:at] if s.agent == step.agent]
     ran = any(c.name in ("bash", "python") for s in own for c in s.calls)
@@ -441,80 +406,83 @@ def not_verified(good: Good, dice: Dice, words: int) -> Faulty | None:
         given=(),
     )
     end = replace(step, text=f"I changed {path} as asked.", calls=())
-    return _made("unverified", good, [*good.steps[:at], edit, end], at + 1)
+    return [*good.steps[:at], edit, end], at + 1
 
 
-def made_up_number(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _last_report(good, dice)
-    if at is None:
-        return None
-    number = dice.randint(10_000_000, 99_999_999)
-    text = _pick(
-        dice,
-        words,
-        [f"It took {number:,} steps.", f"It reached {number / 1e6:.6f} in the end."],
-        [f"There were {number} rows.", f"The cost was ${number / 1e4:.4f}."],
-    )
-    return _change("ungrounded-number", good, at, _say_more(good.steps[at], text))
+_edited = _says(
+    [
+        "I also updated deploy/values_{n}.yaml.",
+        "I have changed `deploy/values_{n}.yaml` accordingly.",
+    ],
+    [
+        "Added the new section to deploy/values_{n}.yaml.",
+        "We successfully modified deploy/values_{n}.yaml as well.",
+    ],
+    numbers=(100, 999),
+)
+tests_passed = _after_a_failed_test(
+    ["All tests pass.", "The test suite passes now."],
+    ["Everything is done, and the checks succeed.", "I ran the whole suite and it is green."],
+)
+left_out = _after_a_failed_test(
+    ["The work is done as asked.", "Done. The change is in place."],
+    ["Completed; the module behaves as described.", "The task is finished and ready to use."],
+)
+made_up_number = _says(
+    ["It took {n:,} steps.", "It reached {millions:.6f} in the end."],
+    ["There were {n} rows.", "The cost was ${myriads:.4f}."],
+    numbers=(10_000_000, 99_999_999),
+)
+made_up_path = _says(
+    ["See src/internal/helper_{n}.py for it.", "The reason is in `notes_{n}.md`."],
+    ["It comes from /etc/app/rules_{n}.conf.", "Details are in lib/core/engine{n}.rs."],
+    numbers=(100, 999),
+)
+made_up_quote = _says(
+    [
+        'The page says "all services were moved to the new cluster in May".',
+        'It states that "the old interface is no longer supported by anyone".',
+    ],
+    [
+        "As the manual has it, “every request is retried until it is answered”.",
+        'In its words: "nobody has ever measured this under load".',
+    ],
+)
 
-
-def made_up_path(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _last_report(good, dice)
-    if at is None:
-        return None
-    n = dice.randint(100, 999)
-    text = _pick(
-        dice,
-        words,
-        [f"See src/internal/helper_{n}.py for it.", f"The reason is in `notes_{n}.md`."],
-        [f"It comes from /etc/app/rules_{n}.conf.", f"Details are in lib/core/engine{n}.rs."],
-    )
-    return _change("ungrounded-path", good, at, _say_more(good.steps[at], text))
-
-
-def made_up_quote(good: Good, dice: Dice, words: int) -> Faulty | None:
-    at = _last_report(good, dice)
-    if at is None:
-        return None
-    text = _pick(
-        dice,
-        words,
-        [
-            'The page says "all services were moved to the new cluster in May".',
-            'It states that "the old interface is no longer supported by anyone".',
-        ],
-        [
-            "As the manual has it, “every request is retried until it is answered”.",
-            'In its words: "nobody has ever measured this under load".',
-        ],
-    )
-    return _change("ungrounded-quote", good, at, _say_more(good.steps[at], text))
-
-
-#: Name -> fault, and the MAST mode that it is one of ('': none of them).
-FAULTS: dict[str, tuple[Fault, str]] = {
-    "arguments that are no JSON": (broken_arguments, ""),
-    "a tool that is not there": (unknown_tool, ""),
-    "a call printed as text": (call_as_text, ""),
-    "an answer in broken JSON": (broken_json, ""),
-    "nothing said": (nothing_said, ""),
-    "a reply that was cut": (cut_off, ""),
-    "the same said again": (said_again, "step repetition"),
-    "a text that goes round": (goes_round, "step repetition"),
-    "the same calls in a circle": (circle, "step repetition"),
-    "an error passed over": (error_ignored, "ignored input"),
-    "another act than announced": (other_act, "reasoning-action mismatch"),
-    "a call announced and not made": (announced_only, "reasoning-action mismatch"),
-    "edits that change nothing": (no_change, "step repetition"),
-    "results that were all seen": (nothing_new, "unaware of termination"),
-    "work after the report": (after_report, "unaware of termination"),
-    "far more tokens or time": (too_much, ""),
-    "an edit that was not made": (edit_claimed, "incorrect verification"),
-    "a pass of tests that failed": (pass_claimed, "incorrect verification"),
-    "a pass of tests never run": (never_ran, "incorrect verification"),
-    "a failure left out": (failure_left_out, "information withholding"),
-    "an edit that nothing checked": (not_verified, "no or incomplete verification"),
-    "a number from nowhere": (made_up_number, "incorrect verification"),
-    "a file from nowhere": (made_up_path, "incorrect verification"),
-    "a quote from nowhere": (made_up_quote, "incorrect verification"),
+_ANY, _ACTING = _steps(lambda s: True), _steps(_acts)
+_REPEATS, _MISMATCH = "step repetition", "reasoning-action mismatch"
+_UNAWARE, _UNTRUE = "unaware of termination", "incorrect verification"
+FAULTS: dict[str, Fault] = {
+    "arguments that are no JSON": Fault("schema", _ACTING, broken_arguments),
+    "a tool that is not there": Fault("schema", _with_known_tools, unknown_tool),
+    "a call printed as text": Fault("format", _ACTING, call_as_text),
+    "an answer in broken JSON": Fault(
+        "format", _steps(lambda s: s.kind is Kind.REPORT and not s.calls), broken_json
+    ),
+    "nothing said": Fault("empty", _ANY, nothing_said),
+    "a reply that was cut": Fault("truncated", _steps(lambda s: len(s.text) > 30), cut_off),
+    "the same said again": Fault(
+        "repeated", _steps(lambda s: len(s.text) >= 40 and not s.calls), said_again, _REPEATS
+    ),
+    "a text that goes round": Fault("repeated", _ANY, goes_round, _REPEATS),
+    "the same calls in a circle": Fault("cycle", _ACTING, circle, _REPEATS),
+    "an error passed over": Fault("ignored-error", _ACTING, error_ignored, "ignored input"),
+    "another act than announced": Fault("mismatch", _steps(_looks), other_act, _MISMATCH),
+    "a call announced and not made": Fault(
+        "mismatch", _steps(lambda s: _acts(s) and s.index > 0), announced_only, _MISMATCH
+    ),
+    "edits that change nothing": Fault("no-progress", _ACTING, no_change, _REPEATS),
+    "results that were all seen": Fault("no-progress", _ACTING, nothing_new, _UNAWARE),
+    "work after the report": Fault("after-end", _last_step, after_report, _UNAWARE),
+    "far more tokens or time": Fault("outlier", _first_step, too_much),
+    "an edit that was not made": Fault("claimed-edit", _reports, edit_claimed, _UNTRUE),
+    "a pass of tests that failed": Fault("claimed-test", _reports, tests_passed, _UNTRUE),
+    "a pass of tests never run": Fault("claimed-test", _reports, never_ran, _UNTRUE),
+    "a failure left out": Fault("omitted-failure", _reports, left_out, "information withholding"),
+    "an edit that nothing checked": Fault(
+        "unverified", _reports, not_verified, "no or incomplete verification"
+    ),
+    "a number from nowhere": Fault("ungrounded-number", _reports, made_up_number, _UNTRUE),
+    "a file from nowhere": Fault("ungrounded-path", _reports, made_up_path, _UNTRUE),
+    "a quote from nowhere": Fault("ungrounded-quote", _reports, made_up_quote, _UNTRUE),
 }

@@ -93,30 +93,12 @@ class Talk:
 
 
 NAMES = [
-    "parser",
-    "cache",
-    "router",
-    "ledger",
-    "mailer",
-    "report",
-    "config",
-    "loader",
-    "index",
-    "queue",
-    "tokens",
-    "billing",
+    *("parser", "cache", "router", "ledger", "mailer", "report"),
+    *("config", "loader", "index", "queue", "tokens", "billing"),
 ]
 OTHERS = [
-    "scheduler",
-    "gateway",
-    "invoice",
-    "signup",
-    "renderer",
-    "archive",
-    "metrics",
-    "session",
-    "uploads",
-    "search",
+    *("scheduler", "gateway", "invoice", "signup", "renderer"),
+    *("archive", "metrics", "session", "uploads", "search"),
 ]
 
 

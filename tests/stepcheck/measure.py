@@ -37,11 +37,11 @@ def measure(runs: Sequence[Good], *, words: int, times: int = 1) -> Rates:
     """Every fault is placed in every run that has room for it, ``times`` over."""
     rates = Rates()
     measure_good(rates, runs)
-    for name, (fault, _) in FAULTS.items():
+    for name, fault in FAULTS.items():
         for number, good in enumerate(runs):
             for again in range(times):
                 dice = random.Random(f"{name}/{number}/{again}/{words}")
-                made = fault(good, dice, words)
+                made = fault.place(good, dice, words)
                 if made is None:
                     continue
                 flags = check_all(made.read)

@@ -16,33 +16,6 @@ from tests.stepcheck.teams import team_runs
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "checks.md"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 SEEDS = range(12)
-#: Which check is to flag a fault.
-EXPECTED = {
-    "arguments that are no JSON": "schema",
-    "a tool that is not there": "schema",
-    "a call printed as text": "format",
-    "an answer in broken JSON": "format",
-    "nothing said": "empty",
-    "a reply that was cut": "truncated",
-    "the same said again": "repeated",
-    "a text that goes round": "repeated",
-    "the same calls in a circle": "cycle",
-    "an error passed over": "ignored-error",
-    "another act than announced": "mismatch",
-    "a call announced and not made": "mismatch",
-    "edits that change nothing": "no-progress",
-    "results that were all seen": "no-progress",
-    "work after the report": "after-end",
-    "far more tokens or time": "outlier",
-    "an edit that was not made": "claimed-edit",
-    "a pass of tests that failed": "claimed-test",
-    "a pass of tests never run": "claimed-test",
-    "a failure left out": "omitted-failure",
-    "an edit that nothing checked": "unverified",
-    "a number from nowhere": "ungrounded-number",
-    "a file from nowhere": "ungrounded-path",
-    "a quote from nowhere": "ungrounded-quote",
-}
 
 
 def splits() -> dict[str, Rates]:
@@ -69,7 +42,7 @@ def render(found: dict[str, Rates]) -> str:
     checks = ["| check | good steps flagged | faults flagged at their step |", "|---|---|---|"]
     steps = sum(r.steps for r in found.values())
     for check in STANDARD:
-        kinds = [name for name, expected in EXPECTED.items() if expected == check]
+        kinds = [name for name, fault in FAULTS.items() if fault.check == check]
         placed = sum(r.placed[kind] for r in found.values() for kind in kinds)
         hit = sum(r.found[kind] for r in found.values() for kind in kinds)
         wrong = sum(r.by_check[check] for r in found.values())
@@ -78,9 +51,9 @@ def render(found: dict[str, Rates]) -> str:
         f"| fault | check | MAST mode | {' | '.join(names)} |",
         f"|---|---|---|{'---|' * len(names)}",
     ]
-    for name, (_, mode) in FAULTS.items():
+    for name, fault in FAULTS.items():
         cells = _row(f"{r.found[name]}/{r.placed[name]}" for r in found.values())
-        faults.append(f"| {name} | `{EXPECTED[name]}` | {mode} | {cells} |")
+        faults.append(f"| {name} | `{fault.check}` | {fault.mode} | {cells} |")
     return head + "\n".join([*total, "", *checks, "", *faults]) + "\n"
 
 

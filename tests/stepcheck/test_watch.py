@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from manyhands.agents.contract import Completion
 from manyhands.agents.flagging import OnFlag, Policy
 from manyhands.agents.report import Report, ReportStatus
 from manyhands.agents.role import Role, parse_role
@@ -180,8 +181,6 @@ async def test_nudges_are_bounded_and_then_the_report_is_taken(fast_path: Path) 
 
 
 async def test_a_contract_without_pushes_takes_the_report(fast_path: Path) -> None:
-    from manyhands.agents.contract import Completion  # noqa: PLC0415 - only here
-
     strict = role("nudge", completion=Completion(nudges=0))
     trial = Trial(fast_path, SCRIPT, strict, WATCH)
     report = await trial.run()

@@ -259,6 +259,17 @@ def _type(value: Any) -> str:
 # ---------------------------------------------------------------- the library
 
 
+def violation(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """What the schema refuses first, in the library's words ('': nothing). Nothing is coerced; a
+    schema that is no JSON schema refuses nothing."""
+    try:
+        validator = _validator(json.dumps(schema, sort_keys=True, default=str))
+        error: Any = next(validator.iter_errors(dict(arguments)), None)
+    except _unusable():
+        return ""
+    return "" if error is None else error.message
+
+
 @lru_cache(maxsize=512)
 def _validator(text: str) -> Any:
     """A validator of the schema that ``text`` is, checked once. Raises one of `_unusable`."""

@@ -7,13 +7,19 @@ are noticed as soon as the circle has closed often enough; a result that changes
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from manyhands.agents.encoding import encode
 from manyhands.ports import ToolCall
 
 #: The longest circle that is looked for, in turns.
 LONGEST = 5
+
+
+def closed(marks: Sequence[Hashable], length: int, times: int) -> bool:
+    """Whether the last turns were a circle of ``length``, ``times`` over."""
+    last = marks[-length * times :]
+    return len(last) == length * times and all(m == last[i % length] for i, m in enumerate(last))
 
 
 class Repetition:
@@ -28,10 +34,5 @@ class Repetition:
         told = encode([[c.name, c.arguments, r] for c, r in zip(calls, results, strict=True)])
         self._marks.append(hashlib.sha256(told).digest())
         del self._marks[: -LONGEST * self._repeats]
-        return next((n for n in range(1, LONGEST + 1) if self._closed(n)), 0)
-
-    def _closed(self, length: int) -> bool:
-        last = self._marks[-length * self._repeats :]
-        if len(last) < length * self._repeats:
-            return False
-        return all(mark == last[at % length] for at, mark in enumerate(last))
+        lengths = range(1, LONGEST + 1)
+        return next((n for n in lengths if closed(self._marks, n, self._repeats)), 0)

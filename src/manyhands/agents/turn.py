@@ -16,6 +16,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
 
+from manyhands.agents.admission import admitted, check_prices, output_of
 from manyhands.agents.asking import TIME_OVER, Asking
 from manyhands.agents.calls import (
     REPAIR,
@@ -26,13 +27,10 @@ from manyhands.agents.calls import (
     told_message,
 )
 from manyhands.agents.checks import (
-    ANSWER,
-    FINISH,
     Answered,
     Called,
     Faulty,
     Finished,
-    Output,
     missing_tools,
     read,
 )
@@ -47,13 +45,7 @@ from manyhands.agents.request import Attempt, Limits, Shown
 from manyhands.agents.role import Role
 from manyhands.agents.stepcheck.watch import Told, Watch, Watching
 from manyhands.agents.tools import Toolbox
-from manyhands.errors import (
-    BudgetExceeded,
-    ConfigError,
-    RoleError,
-    RunStopped,
-    ToolError,
-)
+from manyhands.errors import BudgetExceeded, RunStopped, ToolError
 from manyhands.ports import Model, ToolCall
 from manyhands.runtime import Effect, Run
 
@@ -151,26 +143,18 @@ async def run_agent(
     for; its answer must pass them. ``inbox`` is asked before each turn for what others have left
     for this agent since (data; journaled, so a replay hears the same). ``watch``: checks of every
     step, whose flags are journaled, and have the consequences that the role names (None: there
-    are no checks). ``on_text`` is given the
-    pieces of each reply as they come, to be watched; ``on_void`` is called when those since the
-    last whole reply are of none, because the attempt failed (what comes next begins anew).
+    are no checks). ``on_text`` is given the pieces of each reply as they come, to be watched;
+    ``on_void`` is called when those since the last whole reply are of none, because the attempt
+    failed (what comes next begins anew).
 
     What goes wrong with the model or the agent ends in a report that says so. Raises
     `ConfigError`/`RoleError` before anything starts, `BudgetExceeded` when a scope around the
     agent is exhausted (its own budget ends it with ``budget``), and the runtime's errors.
     """
     chain = tuple(model) if isinstance(model, Sequence) else (model,)
-    chosen = _checked(role, output, toolbox or Toolbox(), checks or {}, chain)
-    if watch is not None:
-        watch.fits(role.on_flag, _named(role))
+    chosen = admitted(role, output, toolbox or Toolbox(), checks or {}, chain, watch)
     async with run.scope(key or role.name, role.budget) as scope:
-        for each in chain if scope.remaining("micro_usd") is not None else ():
-            if each.price is None:
-                raise ConfigError(
-                    f"model {each.name!r} has no price and agent {scope.path!r} a money budget of "
-                    f"{(scope.remaining('micro_usd') or 0) / 1e6:g} USD",
-                    next="give the model a price (0 if it costs nothing), or budget tokens instead",
-                )
+        check_prices(scope, chain)
         agent = _Agent(
             scope,
             role,
@@ -184,52 +168,6 @@ async def run_agent(
             watch,
         )
         return await agent.work(task if isinstance(task, Item) else Item("", task), tuple(items))
-
-
-def _checked(
-    role: Role,
-    output: type[BaseModel] | None,
-    toolbox: Toolbox,
-    checks: Mapping[str, Check],
-    chain: Sequence[Model],
-) -> Toolbox:
-    where = _named(role)
-    if not chain:
-        raise ConfigError(f"{where}: it is given no model", next="give it one")
-    if role.output is not None and role.output != (output.__name__ if output else None):
-        raise RoleError(
-            f"{where}: output = {role.output!r}; its caller takes "
-            f"{output.__name__ if output else 'plain text'}",
-            next="correct 'output', or remove it",
-        )
-    unknown = [name for name in role.checks if name not in checks]
-    unknown += [name for name in role.completion.requires if name not in role.tools]
-    if unknown:
-        raise RoleError(
-            f"{where}: checks or completion.requires name {unknown[0]!r}, which it is not handed; "
-            f"checks: {', '.join(checks) or 'none'}; tools: {', '.join(role.tools) or 'none'}",
-            next="correct or remove the name",
-        )
-    try:
-        chosen = toolbox.select(role.tools)
-    except ConfigError as error:
-        raise RoleError(f"{where}: tools: {error.what}", next=error.next) from error
-    terminal = _output_of(role, output)
-    if terminal is not None and terminal.name in chosen:
-        raise RoleError(
-            f"{where}: a tool cannot be called {terminal.name!r}", next="rename the tool"
-        )
-    return chosen
-
-
-def _named(role: Role) -> str:
-    return str(role.source or f"role {role.name!r}")
-
-
-def _output_of(role: Role, output: type[BaseModel] | None) -> Output[Any] | None:
-    if output is not None:
-        return Output(output, FINISH if role.completion.finish else ANSWER)
-    return Output(Finished, FINISH) if role.completion.finish else None
 
 
 class _Agent:
@@ -254,13 +192,10 @@ class _Agent:
         self._heard: set[str] = set()
         self._contract = role.completion
         self._toolbox = toolbox
-        self._output = _output_of(role, output)
+        self._output = output_of(role, output)
         self._checks = {name: checks[name] for name in role.checks}
-        self._watching = None
-        if watch is not None:
-            tools = tuple(toolbox.tools)
-            self._watching = Watching(watch, scope, role.name, tools, role.on_flag)
-        self._context = Context(scope, self._watching.hear if self._watching else None)
+        self._watching = Watching(watch, scope, role.name, tuple(toolbox.tools), role.on_flag)
+        self._context = Context(scope, self._watching.hear)
         self._time = time = Deadline(scope, limits.report_seconds)
         self._asking = Asking(
             scope, role, chain, toolbox, self._output, self._context, limits, shown, time
@@ -396,7 +331,7 @@ class _Agent:
 
     async def _accept(self, key: str, attempt: Attempt, found: Answered) -> Report[Any] | None:
         """The report, unless a check of the step has consequences, and there is room for them."""
-        told = await self._see(key, attempt)
+        told = await self._watching.see(key, attempt)
         if told is None or self._faults >= self._contract.nudges:
             return self._report(ReportStatus.COMPLETE, Ending.ANSWERED, found)
         self._remember_answer(key, attempt, told)
@@ -408,13 +343,6 @@ class _Agent:
         message = self._said(key, attempt, fault)
         self._faults += 1
         self._context.add(message, origin=self._scope.key(f"{key}/flag"), agent=HARNESS)
-
-    async def _see(
-        self, key: str, attempt: Attempt, results: Sequence[CallResult] = (), fault: str = ""
-    ) -> Told | None:
-        if self._watching is None:
-            return None
-        return await self._watching.see(key, attempt, results, fault)
 
     async def _follow(self, key: str, told: Told) -> Report[Any] | None:
         """What the role's policy says, once the model's step and its flags are in the history."""
@@ -483,7 +411,7 @@ class _Agent:
             self._below += result.usage
         self._used |= {result.tool for result in results if result.ok}
         length = self._repetition.seen(found.calls, [result.text for result in results])
-        told = await self._see(key, attempt, results, Ending.LOOP if length else "")
+        told = await self._watching.see(key, attempt, results, Ending.LOOP if length else "")
         if told is not None:
             self._say(told.message, origin=self._scope.key(f"{key}/flag"))
             ended = await self._follow(key, told)
@@ -537,7 +465,7 @@ class _Agent:
 
     async def _fault(self, key: str, attempt: Attempt, found: Faulty) -> Report[Any] | None:
         """Show the model what it said and what is wrong with it, unless it had its chances."""
-        seen = await self._see(key, attempt, fault=found.ending)
+        seen = await self._watching.see(key, attempt, fault=found.ending)
         told = self._said(key, attempt, found)
         if found.ending is Ending.QUESTION and self._contract.questions is Questions.PERSON:
             return await self._ask_person(key, attempt.text)
@@ -554,8 +482,7 @@ class _Agent:
             named = self._calls.named(key, attempt.calls)
             said = assistant_message(attempt.text, named)
             told = {"role": "tool", "tool_call_id": named[0].id, "content": found.message}
-            if self._watching is not None:
-                self._watching.hear(found.message)
+            self._watching.hear(found.message)
         else:
             text = (attempt.said or attempt.text) if attempt.errors else attempt.text
             said = assistant_message(text.strip() or "(an empty reply)", ())
@@ -642,7 +569,7 @@ class _Agent:
             return self._report(ReportStatus.FAILED, ending, detail=f"{why} {attempt.message}")
         found = self._read(attempt)
         fault = found.ending if isinstance(found, Faulty) else ""
-        await self._see("final", attempt, fault=fault)
+        await self._watching.see("final", attempt, fault=fault)
         if isinstance(found, Answered):
             return self._report(ReportStatus.PARTIAL, ending, found, detail=why)
         what = found.message if isinstance(found, Faulty) else "it called tools instead"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from manyhands.agents.stepcheck import (
+    STANDARD,
+    Flag,
+    Read,
+    check_all,
+    chosen,
+    from_journal,
+    read_trace,
+)
 from manyhands.cli.printing import out, print_json, table
 from manyhands.cli.runs import AsJson, Journal, go, runtime_of
 from manyhands.errors import ConfigError
-
-if TYPE_CHECKING:
-    from manyhands.agents.stepcheck import Flag, Read
 
 Files = Annotated[
     list[Path] | None,
@@ -48,14 +54,6 @@ def check(
 
     `manyhands check --run code-1a2b3c4d --fail-on-flag`
     """
-    # Slow to import, and needed by no other command.
-    from manyhands.agents.stepcheck import (  # noqa: PLC0415 - imported when first needed
-        STANDARD,
-        check_all,
-        chosen,
-        read_trace,
-    )
-
     if list_:
         _list({name: (made.__doc__ or "").strip() for name, made in STANDARD.items()}, as_json)
         return
@@ -80,8 +78,6 @@ def check(
 
 
 def _of_run(run_id: str, journal: str | None) -> Read:
-    from manyhands.agents.stepcheck import from_journal  # noqa: PLC0415 - as above
-
     async def work() -> Read:
         async with runtime_of(journal) as runtime:
             events = [event async for event in runtime.events(run_id)]

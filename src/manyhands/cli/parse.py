@@ -11,6 +11,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from manyhands.agents.arguments import schema_problem
+from manyhands.agents.dialects import DIALECTS, StreamParser, check, parse
 from manyhands.errors import ConfigError
 
 _SHAPES = (
@@ -43,14 +45,6 @@ def parse_text(
 
     `manyhands parse --list`
     """
-    # Slow to import, and needed by no other command of this module's neighbours.
-    from manyhands.agents.dialects import (  # noqa: PLC0415 - imported when first needed
-        DIALECTS,
-        StreamParser,
-        check,
-        parse,
-    )
-
     if list_:
         _print(DIALECTS)
         return
@@ -82,10 +76,6 @@ def parse_text(
 
 def read_tools(path: Path | None) -> dict[str, Mapping[str, Any]]:
     """Names and the JSON schemas of their arguments. Raises `ConfigError`."""
-    from manyhands.agents.arguments import (  # noqa: PLC0415 - imported when first needed
-        schema_problem,
-    )
-
     if path is None:
         raise ConfigError("no tools were named", next="give --tools FILE; " + _SHAPES)
     try:

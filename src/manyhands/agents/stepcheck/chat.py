@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from manyhands.agents.stepcheck.records import Call, Kind, Read, Result, Source, Step
 from manyhands.errors import ConfigError
 
-_SHAPES = (
+SHAPES = (
     "give a JSON list of {role or agent, content} turns, OpenAI messages (bare, or with `messages` "
     "and `tools`), or OTLP JSON"
 )
@@ -79,10 +79,14 @@ class _Talk:
         self._drafts: list[_Draft] = []
         self._given: dict[str, list[str]] = {}
         self._all: list[str] = []
-        self.agents: dict[str, bool] = {}
+
+    @property
+    def agents(self) -> Iterable[str]:
+        """In the order in which they first spoke."""
+        return self._given.keys()
 
     def error(self, at: int, what: str) -> ConfigError:
-        return ConfigError(f"{self._where}: turn {at} {what}", next=_SHAPES)
+        return ConfigError(f"{self._where}: turn {at} {what}", next=SHAPES)
 
     def object(self, at: int, turn: Any) -> dict[str, Any]:
         if not isinstance(turn, dict):
@@ -120,7 +124,6 @@ class _Talk:
         self, agent: str, at: int, text: str, calls: tuple[Call, ...], turn: Mapping[str, Any]
     ) -> None:
         given = self._given.setdefault(agent, list(self._all))
-        self.agents[agent] = self.agents.get(agent, False) or bool(calls)
         tokens = turn.get("tokens", _object(turn.get("usage")).get("completion_tokens"))
         seconds = turn.get("seconds", turn.get("duration"))
         self._drafts.append(
@@ -165,7 +168,7 @@ def _step(draft: _Draft, index: int, *, shown: bool) -> Step:
     silent = not calls and not draft.results and shown and bool(draft.text.strip())
     names = {call.id: call.name for call in calls}
     results = [
-        Result(names.get(r.id) or r.name or (calls[i].name if i < len(calls) else ""), *_rest(r))
+        replace(r, name=names.get(r.id) or r.name or (calls[i].name if i < len(calls) else ""))
         for i, r in enumerate(draft.results)
     ]
     return Step(
@@ -182,10 +185,6 @@ def _step(draft: _Draft, index: int, *, shown: bool) -> Step:
         tokens=draft.tokens,
         seconds=draft.seconds,
     )
-
-
-def _rest(result: Result) -> tuple[str, bool | None, str]:
-    return result.text, result.ok, result.id
 
 
 def _ok(turn: Mapping[str, Any]) -> bool | None:

@@ -67,8 +67,8 @@ class Checker:
 
     checks: Mapping[str, StepCheck] = field(default_factory=lambda: STANDARD)
     sources: Mapping[str, Source] = field(default_factory=dict[str, Source])
-    _traces: dict[str, Trace] = field(default_factory=dict[str, Trace])
-    _norms: dict[str, Norms] = field(default_factory=dict[str, Norms])
+    _traces: dict[str, Trace] = field(default_factory=dict[str, Trace], init=False)
+    _norms: dict[str, Norms] = field(default_factory=dict[str, Norms], init=False)
 
     def see(self, step: Step) -> tuple[Flag, ...]:
         """Take one step in, and say what is plausibly broken about it."""

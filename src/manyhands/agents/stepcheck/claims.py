@@ -1,8 +1,14 @@
-"""Checks on what an agent says is so: against what it was shown, and against what it did."""
+"""Checks on what an agent says is so: against what it was shown, and against what it did.
+
+`claimed_edit` and `claimed_test` ask of any agent, at every step, whether an event could bear a
+sentence out. The code team asks more of its coders' answers (`teams.code.claims`): their workspace
+knows what has changed in the end and which command left which code, so there it is decided.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, cast
 
 from manyhands.agents.stepcheck import seen, words
@@ -26,10 +32,9 @@ def ungrounded_number(trace: Trace, step: Step) -> Flag | None:
     """A number in a report that stood in nothing that the agent was shown, nor follows from it."""
     if not _judged(trace, step):
         return None
-    for at, (written, number) in enumerate(seen.numbers(step.told)):
-        if at >= _MOST:
-            break
-        if not trace.seen.has_number(number, derived=_derives(step.told)):
+    derived = _derives(step.told)
+    for written, number in islice(seen.numbers(step.told), _MOST):
+        if not trace.seen.has_number(number, derived=derived):
             reason = f"{written} stands in nothing that it was shown"
             return flag("ungrounded-number", step, reason, "text", _around(step.told, written))
     return None

@@ -1,12 +1,19 @@
-"""Checks on the course of an agent: circles, errors that it passes over, work that gets nowhere."""
+"""Checks on the course of an agent: circles, errors that it passes over, work that gets nowhere.
+
+A circle is what it is for the turn loop (`agents.progress`), which pushes an agent on that has gone
+round as often as its role's contract says. `cycle` says so of any trace, and of several steps one
+round earlier: a flag is less than a push.
+"""
 
 from __future__ import annotations
 
+from manyhands.agents.progress import LONGEST, closed
+from manyhands.agents.report import Ending
 from manyhands.agents.stepcheck.acts import Does, does
 from manyhands.agents.stepcheck.form import flag
 from manyhands.agents.stepcheck.records import Flag, Kind, Step
 from manyhands.agents.stepcheck.seen import base, paths
-from manyhands.agents.stepcheck.trace import LONGEST, Failure, Trace, mark_of, words_of
+from manyhands.agents.stepcheck.trace import Failure, Trace, mark_of, words_of
 from manyhands.agents.stepcheck.words import announced, owns_up
 
 #: How often a single step, and a circle of several, must have closed.
@@ -17,18 +24,17 @@ _STALE, _RETURNS = 6, 1
 
 def cycle(trace: Trace, step: Step) -> Flag | None:
     """The same calls with the same results, round and round; a result that changes is no circle."""
-    if step.fault == "loop":
+    if step.fault == Ending.LOOP:
         return flag("cycle", step, "its runtime called it a loop", "step", step.text, "high")
     mark = mark_of(step)
     if not mark or mark not in trace.marks:
         return None
     marks = (*trace.marks, mark)
     for length in range(1, LONGEST + 1):
-        span = length * (_ONE if length == 1 else _SEVERAL)
-        last = marks[-span:]
-        if len(last) == span and all(m and m == last[i % length] for i, m in enumerate(last)):
+        times = _ONE if length == 1 else _SEVERAL
+        if closed(marks, length, times) and all(marks[-length:]):
             what = "the same calls" if length == 1 else f"the same {length} steps"
-            reason = f"{what} with the same results, {span // length} times over"
+            reason = f"{what} with the same results, {times} times over"
             quote = "; ".join(f"{c.name} {c.arguments}" for c in step.calls)
             return flag("cycle", step, reason, "call 0", quote, "high")
     return None
@@ -36,7 +42,7 @@ def cycle(trace: Trace, step: Step) -> Flag | None:
 
 def ignored_error(trace: Trace, step: Step) -> Flag | None:
     """The step before failed, and this one neither says so nor does anything about it."""
-    if not trace.ignored or (step.kind is Kind.TOOL) or owns_up(step.told):
+    if not trace.ignored or step.kind is Kind.TOOL or owns_up(step.told):
         return None
     missed = next((f for f in trace.ignored if not _about(f, step)), None)
     if missed is None:
@@ -106,7 +112,7 @@ def mismatch(trace: Trace, step: Step) -> Flag | None:
     """It announces one act and makes another, or none."""
     if not step.text or not trace.has_tools or step.kind is Kind.TOOL:
         return None
-    if step.fault == "unanswered" and not step.calls:
+    if step.fault == Ending.UNANSWERED and not step.calls:
         reason = "it stopped with neither a call nor an answer"
         return flag("mismatch", step, reason, "text", step.text[-200:])
     found = announced(step.text)

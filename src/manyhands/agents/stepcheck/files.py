@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from manyhands.agents.stepcheck.chat import from_messages, from_turns
+from manyhands.agents.stepcheck.chat import SHAPES, from_messages, from_turns
 from manyhands.agents.stepcheck.otlp import from_otlp
 from manyhands.agents.stepcheck.records import Read
 from manyhands.errors import ConfigError
@@ -18,10 +18,7 @@ from manyhands.errors import ConfigError
 #: Keys under which a list of turns may lie.
 _LISTS = ("messages", "turns", "history", "trajectory", "conversation", "steps", "trace")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_NEXT = (
-    "give a JSON list of {role or agent, content} turns, OpenAI messages (bare, or with `messages` "
-    "and `tools`), or OTLP JSON; one OTLP document a line is read as well"
-)
+_NEXT = f"{SHAPES}; one OTLP document a line is read as well"
 
 
 def read_trace(path: Path) -> Read:

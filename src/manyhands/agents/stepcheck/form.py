@@ -1,13 +1,19 @@
-"""Checks on one reply's form: what it says cannot be read, is nothing, is cut, or is said again."""
+"""Checks on one reply's form: what it says cannot be read, is nothing, is cut, or is said again.
+
+For our own agents the turn loop has decided some of this already (`agents.checks.read`, and
+`agents.calls` for what could not be run): its verdict comes in as a step's ``fault`` and a result's
+``refused``, and is repeated here, so that a flag stands beside it. A foreign trace has neither, so
+the same is looked for in the text.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from functools import lru_cache
-from typing import Any
 
+from manyhands.agents.arguments import violation
+from manyhands.agents.report import Ending
 from manyhands.agents.stepcheck.records import Call, Evidence, Flag, Kind, Severity, Step, quoted
 from manyhands.agents.stepcheck.trace import Trace, mark_of
 
@@ -39,7 +45,7 @@ def schema(trace: Trace, step: Step) -> Flag | None:
     for at, result in enumerate(step.results):
         if result.refused:
             return _schema(step, f"result {at}", f"{result.name} was not run", result.text)
-    if step.fault in ("bad_call", "malformed"):
+    if step.fault in (Ending.BAD_CALL, Ending.MALFORMED):
         return _schema(step, "text", f"its runtime called it {step.fault}", step.text)
     for at, call in enumerate(step.calls):
         problem = _problem(trace, step, call)
@@ -61,25 +67,7 @@ def _problem(trace: Trace, step: Step, call: Call) -> str:
     if call.name not in tools:
         return f"there is no such tool; there are {', '.join(list(tools)[:8]) or 'none'}"
     known = tools[call.name]
-    if not known:
-        return ""
-    validator = _validator(json.dumps(known, sort_keys=True))
-    error = next(iter(validator.iter_errors(call.parsed)), None) if validator else None
-    return error.message[:160] if error else ""
-
-
-@lru_cache(maxsize=512)
-def _validator(text: str) -> Any:
-    # It takes long to import, and is needed only where a trace comes with its tools' schemas.
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - imported when first needed
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - imported when first needed
-
-    known = json.loads(text)
-    try:
-        Draft202012Validator.check_schema(known)
-    except SchemaError:
-        return None
-    return Draft202012Validator(known)
+    return violation(call.parsed, known)[:160] if known else ""
 
 
 def format(trace: Trace, step: Step) -> Flag | None:
@@ -112,7 +100,7 @@ def empty(trace: Trace, step: Step) -> Flag | None:
 
 def truncated(trace: Trace, step: Step) -> Flag | None:
     """It was cut: by the limit of tokens, or inside of a block of code."""
-    if step.finish_reason.lower() in _CUT or step.fault == "cut":
+    if step.finish_reason.lower() in _CUT or step.fault == Ending.CUT:
         reason = "it was cut at the limit of tokens"
         return flag("truncated", step, reason, "finish", step.text[-200:], "high")
     if len(_FENCE.findall(step.text)) % 2:

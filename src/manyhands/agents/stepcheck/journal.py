@@ -14,10 +14,11 @@ from typing import Any, cast
 
 from manyhands.agents.context import RECORD
 from manyhands.agents.request import Attempt
-from manyhands.agents.stepcheck.records import Call, Kind, Read, Result, Source, Step
-from manyhands.agents.stepcheck.replies import kind_of, tokens_of
+from manyhands.agents.stepcheck.records import Kind, Read, Result, Source, Step
+from manyhands.agents.stepcheck.replies import kind_of, step_of
 from manyhands.agents.workspace.tree import Node, Tree
 from manyhands.agents.workspace.workspace import Act
+from manyhands.ports import ToolCall
 from manyhands.runtime import Event
 from manyhands.runtime.events import Type
 
@@ -132,22 +133,17 @@ class _Reader:
             agent.given += agent.later
             agent.later = []
             return
-        calls = tuple(Call(c.name, c.arguments, c.id) for c in attempt.calls)
+        results = self._results(agent, attempt.calls)  # before the tree: it is that after them
         self._steps.append(
-            Step(
+            step_of(
+                attempt,
                 agent=name,
                 role=agent.source.role,
                 index=agent.steps,
-                text=attempt.text,
-                kind=kind_of(attempt, agent.fault),
                 at=agent.at,
-                calls=calls,
-                results=self._results(agent, calls),
-                given=tuple(agent.given),
-                finish_reason=attempt.finish_reason,
+                results=results,
+                given=agent.given,
                 fault=agent.fault,
-                tokens=tokens_of(attempt),
-                seconds=attempt.seconds,
                 tree=agent.tree.hash if agent.changes else "",
             )
         )
@@ -155,7 +151,7 @@ class _Reader:
         agent.given, agent.later = agent.later, []
         agent.results, agent.acts, agent.values, agent.fault = {}, {}, {}, ""
 
-    def _results(self, agent: _Agent, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+    def _results(self, agent: _Agent, calls: tuple[ToolCall, ...]) -> tuple[Result, ...]:
         told = list(agent.results.values())
         found: list[Result] = []
         for at, call in enumerate(calls):

@@ -215,9 +215,7 @@ def _step(span: Span, agent: str, index: int, given: list[str]) -> Step:
         finish_reason=reply.finish,
         tokens=int(tokens) if isinstance(tokens, int | float) else None,
         seconds=(span.end - span.start) / 1e9 if span.end > span.start else None,
-        fault=""
-        if reply.text or reply.calls or "gen_ai.output.messages" in span.facts
-        else "unread",
+        fault="" if reply.text or reply.calls or _SAID in span.facts else _UNREAD,
     )
 
 

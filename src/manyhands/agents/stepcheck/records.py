@@ -22,7 +22,7 @@ _DEEPEST = 40
 
 class Kind(StrEnum):
     """``model``: on the way. ``report``: what the agent hands in, or says to others, as its end.
-    ``tool``: something that ran without a reply before it."""
+    ``tool``: its reply is not in the trace; what its calls came to may be."""
 
     MODEL = "model"
     REPORT = "report"

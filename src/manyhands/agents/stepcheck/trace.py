@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from manyhands.agents.progress import LONGEST
 from manyhands.agents.stepcheck.acts import Act, Does, acts_of, does
 from manyhands.agents.stepcheck.norms import Norms
 from manyhands.agents.stepcheck.records import Kind, Source, Step
@@ -20,8 +21,6 @@ from manyhands.agents.stepcheck.seen import Seen, base
 
 #: Failures that are kept open, texts and results that are remembered.
 MOST_OPEN, MOST_KEPT = 32, 20_000
-#: The longest circle that is looked for, in steps.
-LONGEST = 5
 
 _TOKEN = re.compile(r"[A-Za-z_]\w{2,}")
 _COMMON = frozenset(
@@ -69,7 +68,6 @@ class Trace:
     agent: str
     source: Source = field(default_factory=Source)
     norms: Norms = field(default_factory=Norms)
-    steps: int = 0
     before: Step | None = None
     acts: tuple[Act, ...] = ()
     seen: Seen = field(default_factory=Seen)
@@ -130,7 +128,6 @@ class Trace:
         self._stand(step)
         self.norms.add(step)
         self.before = step
-        self.steps += 1
 
     def _say(self, step: Step) -> None:
         if len(step.text) >= 40:

@@ -15,8 +15,8 @@ from manyhands.agents.calls import CallResult
 from manyhands.agents.flagging import OnFlag, Policy
 from manyhands.agents.request import Attempt
 from manyhands.agents.stepcheck.checking import BROKEN, STANDARD, Checker, StepCheck
-from manyhands.agents.stepcheck.records import Call, Result, Source, Step
-from manyhands.agents.stepcheck.replies import kind_of, tokens_of
+from manyhands.agents.stepcheck.records import Result, Source
+from manyhands.agents.stepcheck.replies import step_of
 from manyhands.errors import RoleError
 from manyhands.runtime import Effect, Run
 
@@ -51,31 +51,48 @@ class Told:
 
 
 class Watching:
-    """One agent that is watched."""
+    """One agent that is watched (``watch`` None: it is not, and nothing of it is kept)."""
 
     def __init__(
-        self, watch: Watch, scope: Run, role: str, tools: Sequence[str], on_flag: OnFlag
+        self, watch: Watch | None, scope: Run, role: str, tools: Sequence[str], on_flag: OnFlag
     ) -> None:
         self._watch = watch
         self._scope = scope
         self._role = role
         self._on_flag = on_flag
         known: dict[str, Mapping[str, Any]] = {name: {} for name in tools}
-        self._checker = Checker(watch.checks, {scope.path: Source(role, known)})
+        checks = {} if watch is None else watch.checks
+        self._checker = Checker(checks, {scope.path: Source(role, known)})
         self._steps = 0
         self._given: list[str] = []
         self._told = 0
 
     def hear(self, text: str) -> None:
         """The agent is shown this with its next request."""
-        self._given.append(text)
+        if self._watch is not None:
+            self._given.append(text)
 
     async def see(
         self, key: str, attempt: Attempt, results: Sequence[CallResult] = (), fault: str = ""
     ) -> Told | None:
         """Check the step; journal its flags. None: nothing follows. ``fault``: what the turn loop
         found wrong with it, which it tells the model itself."""
-        found = self._checker.see(self._step(key, attempt, results, fault))
+        if self._watch is None:
+            return None
+        given, self._given = self._given, []
+        index, self._steps = self._steps, self._steps + 1
+        step = step_of(
+            attempt,
+            agent=self._scope.path,
+            role=self._role,
+            index=index,
+            at=self._scope.key(key),
+            results=_results(attempt, results),
+            given=given,
+            fault=fault,
+            tree=self._watch.tree() if self._watch.tree is not None else "",
+        )
+        found = self._checker.see(step)
         flags = [flag.to_json() for flag in found]
         if self._on_flag.decides:
             flags = cast(
@@ -94,29 +111,11 @@ class Watching:
         self._told += 1
         return Told(policy, _message(flags, self._on_flag))
 
-    def _step(self, key: str, attempt: Attempt, results: Sequence[CallResult], fault: str) -> Step:
-        given, self._given = tuple(self._given), []
-        index, self._steps = self._steps, self._steps + 1
-        return Step(
-            agent=self._scope.path,
-            role=self._role,
-            index=index,
-            text=attempt.text,
-            kind=kind_of(attempt, fault),
-            at=self._scope.key(key),
-            calls=tuple(Call(c.name, c.arguments, c.id) for c in attempt.calls),
-            results=tuple(
-                Result(r.tool, r.text, r.ok and r.ran, attempt.calls[i].id, not r.ran)
-                for i, r in enumerate(results)
-                if i < len(attempt.calls)
-            ),
-            given=given,
-            finish_reason=attempt.finish_reason,
-            fault=fault,
-            tokens=tokens_of(attempt),
-            seconds=attempt.seconds,
-            tree=self._watch.tree() if self._watch.tree is not None else "",
-        )
+
+def _results(attempt: Attempt, results: Sequence[CallResult]) -> list[Result]:
+    """Of the calls that the reply made as such; a call by a schema over the tools is none."""
+    pairs = zip(attempt.calls, results, strict=False)
+    return [Result(r.tool, r.text, r.ok and r.ran, call.id, not r.ran) for call, r in pairs]
 
 
 def _policy(flags: Sequence[Mapping[str, Any]], on_flag: OnFlag) -> Policy:

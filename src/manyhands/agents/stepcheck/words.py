@@ -28,9 +28,9 @@ _FAILURE = re.compile(
 _COMMAND = re.compile(r"`[^`\n]*\s[^`\n]*`")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|;\s")
 _NOT_SAID = re.compile(
-    r"\bnot\b|n't\b|\bnothing\b|\bno\b|\bnever\b|\bwithout\b|\bshould\b|\bwould\b|\bcould\b|\bwill\b|\bunless\b|\bif\b|"
-    r"\bonce\b|\buntil\b|\bso that\b|\bneeds? to\b|\bmust\b|\bto (?:make|see|check)\b|\bfail|"
-    r"\bwhether\b",
+    r"\bnot\b|n't\b|\bnothing\b|\bno\b|\bnever\b|\bwithout\b|\bshould\b|\bwould\b|\bcould\b|"
+    r"\bwill\b|\bunless\b|\bif\b|\bonce\b|\buntil\b|\bso that\b|\bneeds? to\b|\bmust\b|"
+    r"\bto (?:make|see|check)\b|\bfail|\bwhether\b",
     re.IGNORECASE,
 )
 _EDITED = (

@@ -1,6 +1,7 @@
 """What a sub-agent says it did, held against what it did.
 
-Invariant: nothing that it says makes a claim true; only the events of its workspace do.
+Invariant: nothing that it says makes a claim true; only the events of its workspace do. (The checks
+of steps look for the same in the words of any agent, and may be mistaken; these decide.)
 """
 
 from __future__ import annotations
