@@ -61,7 +61,7 @@ class Watching:
         self._role = role
         self._on_flag = on_flag
         known: dict[str, Mapping[str, Any]] = {name: {} for name in tools}
-        checks = {} if watch is None else watch.checks
+        checks: Mapping[str, StepCheck] = {} if watch is None else watch.checks
         self._checker = Checker(checks, {scope.path: Source(role, known)})
         self._steps = 0
         self._given: list[str] = []
