@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo check test test-all bench harbor lock clean
+.PHONY: help setup system demo check check-web test test-all bench harbor lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,7 +27,7 @@ $(BENCH_STAMP): $(STAMP) requirements-bench.lock
 	@scripts/install requirements-bench.lock
 	@touch $@
 
-system:  ## What tests need from the system (Debian, Ubuntu): bubblewrap, ripgrep
+system:  ## What tests need from the system (Debian, Ubuntu): bubblewrap, ripgrep, chromium
 	@scripts/system
 
 demo: setup  ## The main job: real training, real promotions, under 5 minutes
@@ -38,6 +38,11 @@ check: setup  ## ruff, pyright strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory check-web; \
+	  else echo "node is not here: the page's modules are not type-checked"; fi
+
+check-web:  ## TypeScript's checker over the page's modules (needs node)
+	npx --yes --package typescript@7.0.2 tsc -p tsconfig.json
 
 test: setup  ## The short suite, under 10 minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

@@ -65,6 +65,12 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: harbor_python() is not None,
         "no Python with harbor: run `make harbor`, or set MANYHANDS_HARBOR_PYTHON",
     ),
+    "chromium": (
+        lambda: (
+            bool(shutil.which("chromium")) and importlib.util.find_spec("playwright") is not None
+        ),
+        "no chromium or no playwright: run `make system` and `make setup`",
+    ),
     "docker": (
         _docker,
         f"no Docker daemon with {DOCKER_IMAGE}: start one, or set MANYHANDS_DOCKER_IMAGE",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from manyhands.cli.pages import export_timeline
 from manyhands.cli.printing import ago, err, out, print_json, status, table
 from manyhands.config import load_config, located_text
 from manyhands.errors import ConfigError
@@ -269,15 +270,23 @@ def fork(
 def export(
     run_id: RunId,
     file: Annotated[Path | None, typer.Option("--out", "-o", help="Default: RUN.jsonl")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the timeline, as one file, to FILE.")
+    ] = None,
     journal: Journal = None,
 ) -> None:
-    """Write a run to one JSONL file that `manyhands import` reads back.
+    """Write a run to one JSONL file that `manyhands import` reads back, or to a page (--html).
 
-    Example: `manyhands export lab-1a2b3c4d -o study.jsonl`
+    Examples: `manyhands export lab-1a2b3c4d -o study.jsonl`,
+    `manyhands export lab-1a2b3c4d --html study.html`
     """
 
     async def work() -> None:
         async with runtime_of(journal) as runtime:
+            if html is not None:
+                export_timeline(runtime, run_id, html)
+            if html is not None and file is None:
+                return
             path = file or Path(f"{run_id}.jsonl")
             lines = export_run(runtime.journal, run_id, path)
             out.print(f"{lines} lines in {path}")

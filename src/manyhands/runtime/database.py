@@ -231,6 +231,14 @@ def checksum(row: Row) -> int:
     return zlib.crc32("\x1f".join(map(str, row)).encode())
 
 
+def checked(path: Path, row: Row) -> Row:
+    """A row of `EVENT_COLUMNS` without its checksum. Raises `JournalUnreadable` if it is wrong."""
+    fields = row[:-1]
+    if checksum(fields) != row[-1]:
+        raise damaged(path, f"event {row[0]} does not fit its checksum")
+    return fields
+
+
 def event_of(path: Path, row: Row) -> Event:
     """The event of a row of `EVENT_COLUMNS`. Raises `JournalUnreadable` if it is damaged."""
     *fields, crc = row

@@ -26,6 +26,7 @@ from manyhands.runtime.database import (
     INSERT_BLOB,
     INSERT_EVENT,
     Row,
+    checked,
     connect,
     damaged,
     event_of,
@@ -313,6 +314,16 @@ class Journal:
 
     def events(self, run_id: str, after: int = 0, before: int | None = None) -> Iterator[Event]:
         """Events with after < seq < before, in order. Raises `JournalUnreadable` for a hole."""
+        for row in self._rows(run_id, after, before):
+            yield event_of(self.path, row)
+
+    def rows(self, run_id: str, after: int = 0, before: int | None = None) -> Iterator[Row]:
+        """As `events`, with data and value as the JSON text that they are stored as: seq, epoch,
+        ts, type, key, data, value, ref."""
+        for row in self._rows(run_id, after, before):
+            yield checked(self.path, row)
+
+    def _rows(self, run_id: str, after: int, before: int | None) -> Iterator[Row]:
         last = self.last(run_id) if before is None else None
         rows = self.read(
             f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id=? AND seq>? AND seq<? ORDER BY seq",
@@ -324,7 +335,7 @@ class Journal:
             after += 1
             if row[0] != after:
                 raise damaged(self.path, f"event {after} of run {run_id} is missing")
-            yield event_of(self.path, row)
+            yield row
         if last is not None and after < last.seq:  # an index of its own knows of more
             raise damaged(self.path, f"event {after + 1} of run {run_id} is missing")
 

@@ -101,6 +101,10 @@ class Reader:
                 step.outcome = "in_doubt"
         return state
 
+    def holder(self, run_id: str) -> Owner | None:
+        """The live process that drives a run, None: nobody does. Raises `RunNotFound`."""
+        return self._row(run_id).holder
+
     def runs(self) -> list[RunInfo]:
         """All runs, newest first."""
         return [self._info(row) for row in self._rows()]

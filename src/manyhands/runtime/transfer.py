@@ -107,10 +107,7 @@ def export_lines(journal: Journal, run_id: str) -> Iterator[str]:
     wanted: dict[str, bool] = {}
     for row in _rows(journal, run_id):
         counts["events"] += 1
-        for name in _REFERENCE.findall(f"{row[5]} {row[6] or ''}"):
-            wanted.setdefault(name, False)
-        if row[7] is not None:
-            wanted[row[7]] = True
+        _note(wanted, row)
         yield line({"event": dict(zip(_EVENT, row, strict=True))})
     for name, content in _blobs(journal, wanted):
         counts["blobs"] += 1
@@ -122,6 +119,21 @@ def _rows(journal: Journal, run_id: str) -> Iterator[Row]:
     columns = ",".join(_EVENT)
     list(journal.events(run_id))  # raises where one is missing or damaged
     yield from journal.read(f"SELECT {columns} FROM events WHERE run_id=? ORDER BY seq", run_id)
+
+
+def referenced(journal: Journal, run_id: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every blob that a run's events refer to."""
+    wanted: dict[str, bool] = {}
+    for row in _rows(journal, run_id):
+        _note(wanted, row)
+    yield from _blobs(journal, wanted)
+
+
+def _note(wanted: dict[str, bool], row: Row) -> None:
+    for name in _REFERENCE.findall(f"{row[5]} {row[6] or ''}"):
+        wanted.setdefault(name, False)
+    if row[7] is not None:
+        wanted[row[7]] = True
 
 
 def _blobs(journal: Journal, wanted: dict[str, bool]) -> Iterator[tuple[str, bytes]]:

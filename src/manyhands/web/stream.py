@@ -1,0 +1,58 @@
+"""The events of a run as server-sent events, from any number on, until the reader leaves.
+
+Invariants: each event comes once and in order, whoever appends it and however often the reader
+comes back with ``Last-Event-ID``; a slow reader holds back its own stream and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from manyhands.runtime.reading import Reader
+from manyhands.web.wire import page_of
+
+#: Events of one message: a run of 100,000 comes in 50 of them.
+PAGE = 2000
+POLL_SECONDS = 0.05
+#: How often a comment is sent into silence, so that a reader who is gone is noticed.
+BEAT_SECONDS = 15.0
+_LOOK_SECONDS = 1.0
+
+
+async def messages(
+    reader: Reader, run_id: str, after: int, *, follow: bool = True
+) -> AsyncGenerator[str]:
+    """``batch``: events, its id the last one's number; ``held``: whether a process drives the run.
+
+    Raises `RunNotFound`.
+    """
+    loop = asyncio.get_running_loop()
+    held: bool | None = None
+    looked = spoken = float("-inf")
+    ahead: asyncio.Task[tuple[str, int]] | None = None
+    while True:
+        page, after = await (ahead or _read(reader, run_id, after))
+        ahead = None
+        now = loop.time()
+        if page:
+            spoken = now
+            ahead = asyncio.create_task(_read(reader, run_id, after))  # while this one is sent
+            yield f"id: {after}\nevent: batch\ndata: {page}\n\n"
+            continue
+        if now - looked >= _LOOK_SECONDS:
+            looked = now
+            holder = reader.holder(run_id)
+            if held is not (holder is not None):
+                held, spoken = holder is not None, now
+                yield f"event: held\ndata: {str(held).lower()}\n\n"
+        if not follow:
+            return
+        if now - spoken >= BEAT_SECONDS:
+            spoken = now
+            yield ": still there\n\n"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _read(reader: Reader, run_id: str, after: int) -> tuple[str, int]:
+    return await asyncio.to_thread(page_of, reader.journal, run_id, after, PAGE)
