@@ -36,6 +36,7 @@ BENCHES = {
     "sandboxes": ("sandboxes", "sandboxes: start, memory, 256 at once; beside a subprocess"),
     "faults": ("faults", "the failure table beside other frameworks; prints it row by row"),
     "stepcheck": ("stepcheck", "checks of a step: their cost, and that it is flat"),
+    "timeline": ("timeline", "a run of 100,000 events in a browser: opened, panned, live"),
     "import": ("imports", "import time of the package and of its command"),
 }
 _PEERS = (

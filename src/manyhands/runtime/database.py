@@ -228,7 +228,9 @@ def row_of(run_id: str, event: Event) -> tuple[Row, tuple[str, bytes] | None]:
 
 def checksum(row: Row) -> int:
     """Over all columns but the run's id, which a fork changes."""
-    return zlib.crc32("\x1f".join(map(str, row)).encode())
+    seq, epoch, ts, type_, key, data, value, ref = row
+    text = f"{seq}\x1f{epoch}\x1f{ts}\x1f{type_}\x1f{key}\x1f{data}\x1f{value}\x1f{ref}"
+    return zlib.crc32(text.encode())
 
 
 def checked(path: Path, row: Row) -> Row:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, cast
 
@@ -37,8 +38,8 @@ def told(journal: Journal, row: Row) -> str:
     """One event without its contents, as JSON; ``size``: characters of its value, ``head``: what
     the structure needs of it, ``cut``: characters of data that were left out."""
     seq, epoch, ts, type_, key, data, value, ref = row
-    name, kind = encode_basestring(short_key(key)), encode_basestring(clip(type_))
-    line = f'{{"seq":{seq},"epoch":{epoch},"ts":{ts!r},"type":{kind},"key":{name}'
+    name = encode_basestring(key if len(key) <= KEY else short_key(key))
+    line = f'{{"seq":{seq},"epoch":{epoch},"ts":{ts!r},"type":{_kind(type_)},"key":{name}'
     if len(data) <= WHOLE:
         line += "" if data == "{}" else f',"data":{data}'
     elif ":" not in type_ or type_.startswith("agent:"):
@@ -52,6 +53,11 @@ def told(journal: Journal, row: Row) -> str:
     if type_ == "step.done" and (head := _head(journal, key, value, ref)):
         line += f',"head":{encode(head)}'
     return line + "}"
+
+
+@lru_cache(maxsize=1000)
+def _kind(type: str) -> str:
+    return encode_basestring(clip(type))
 
 
 def short_key(key: str) -> str:
@@ -91,7 +97,7 @@ def clip(value: Any, depth: int = 5) -> Any:
 
 def _head(journal: Journal, key: str, text: str | None, ref: str | None) -> dict[str, Any]:
     """Who an agent is, and how a model's attempt came out."""
-    begin = key == "begin" or key.endswith("/begin")
+    begin = key.endswith("begin") and (key == "begin" or key.endswith("/begin"))
     if not begin and not (("/request/" in key or "/summary/" in key) and _REQUEST.search(key)):
         return {"ok": False} if text and _refused(key, text) else {}
     if ref is not None:
@@ -103,7 +109,7 @@ def _head(journal: Journal, key: str, text: str | None, ref: str | None) -> dict
         return {}
     found = cast(dict[str, Any], value)
     names = _BEGIN if begin else _ATTEMPT
-    head = {name: clip(found[name]) for name in names if found.get(name) not in (None, "", [])}
+    head = {n: v if type(v) is float else clip(v) for n in names if (v := found.get(n))}
     charged = found.get("charged")
     if not begin and isinstance(charged, dict):
         spend = cast(dict[str, Any], charged)
