@@ -75,6 +75,7 @@ STATUS_STYLE = {
     "blocked": "magenta",
     "stopped": "blue",
     "killed": "red",
+    "damaged": "bold red",
 }
 
 

@@ -49,7 +49,8 @@ class Effect(StrEnum):
 
 
 class Status(StrEnum):
-    """``interrupted``: its process is gone and did not end it. ``blocked``: a person decides."""
+    """``interrupted``: its process is gone and did not end it. ``blocked``: a person decides.
+    ``damaged``: what the journal has of it cannot be read; no event says this, only a reader."""
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
@@ -58,6 +59,7 @@ class Status(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     KILLED = "killed"
+    DAMAGED = "damaged"
 
 
 ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED, Status.KILLED})

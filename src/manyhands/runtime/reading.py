@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from manyhands.errors import RunNotFound
+from manyhands.errors import JournalUnreadable, RunNotFound
 from manyhands.runtime.codec import decode
+from manyhands.runtime.database import damaged
 from manyhands.runtime.events import Event, Status, Type
 from manyhands.runtime.fold import RunState
 from manyhands.runtime.journal import Journal
@@ -60,15 +62,24 @@ class Reader:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _rows(self, where: str = "ORDER BY created_at DESC, run_id", *args: Any) -> list[Row]:
-        found: list[Row] = []
-        for run_id, workflow, version, created_at, owner in self.journal.read(
+    def _rows(self, where: str, *args: Any) -> list[Row]:
+        return [self._row_of(*fields) for fields in self._fields(where, *args)]
+
+    def _fields(self, where: str, *args: Any) -> list[tuple[Any, ...]]:
+        return self.journal.read(
             f"SELECT run_id,workflow,version,created_at,owner FROM runs {where}", *args
-        ):
+        )
+
+    def _row_of(
+        self, run_id: str, workflow: str, version: int, created_at: float, owner: str | None
+    ) -> Row:
+        """Raises `JournalUnreadable`."""
+        try:
             holder = Owner.from_json(owner) if owner else None
             alive = holder if holder is not None and holder.alive else None
-            found.append(Row(run_id, workflow, version, created_at, alive))
-        return found
+            return Row(run_id, workflow, int(version), float(created_at), alive)
+        except (ValueError, TypeError) as error:
+            raise damaged(self.journal.path, f"the row of run {run_id!r}: {error}") from error
 
     def _row(self, run_id: str) -> Row:
         rows = self._rows("WHERE run_id=?", run_id)
@@ -106,14 +117,25 @@ class Reader:
         return self._row(run_id).holder
 
     def runs(self) -> list[RunInfo]:
-        """All runs, newest first."""
-        return [self._info(row) for row in self._rows()]
+        """All runs, newest first. One that cannot be read is `Status.DAMAGED`; the others are not
+        the less there for it."""
+        return [self._listed(fields) for fields in self._fields("ORDER BY created_at DESC, run_id")]
+
+    def _listed(self, fields: tuple[Any, ...]) -> RunInfo:
+        try:
+            return self._info(self._row_of(*fields))
+        except (JournalUnreadable, ValueError, TypeError, KeyError):
+            run_id, workflow, _, created_at, _ = fields
+            began = created_at if isinstance(created_at, float) else 0.0
+            return RunInfo(str(run_id), str(workflow), Status.DAMAGED, began, began, 0, None)
 
     def _info(self, row: Row) -> RunInfo:
         tail = self.journal.read(
             "SELECT seq,ts FROM events WHERE run_id=? ORDER BY seq DESC LIMIT 1", row.run_id
         )
         seq, ts = tail[0] if tail else (0, row.created_at)
+        if not isinstance(ts, float) or not math.isfinite(ts + row.created_at):
+            raise damaged(self.journal.path, f"a time of run {row.run_id!r} is none")
         return RunInfo(
             row.run_id,
             row.workflow,

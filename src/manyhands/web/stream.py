@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from manyhands.errors import JournalUnreadable
+from manyhands.runtime.codec import encode
 from manyhands.runtime.reading import Reader
 from manyhands.web.wire import page_of
 
@@ -23,7 +25,8 @@ _LOOK_SECONDS = 1.0
 async def messages(
     reader: Reader, run_id: str, after: int, *, follow: bool = True
 ) -> AsyncGenerator[str]:
-    """``batch``: events, its id the last one's number; ``held``: whether a process drives the run.
+    """``batch``: events, its id the last one's number; ``held``: whether a process drives the run;
+    ``damaged``: why the events after these cannot be read, and nothing more.
 
     Raises `RunNotFound`.
     """
@@ -32,7 +35,11 @@ async def messages(
     looked = spoken = float("-inf")
     ahead: asyncio.Task[tuple[str, int]] | None = None
     while True:
-        page, after = await (ahead or _read(reader, run_id, after))
+        try:
+            page, after = await (ahead or _read(reader, run_id, after))
+        except JournalUnreadable as error:
+            yield f"event: damaged\ndata: {encode([error.what, error.next])}\n\n"
+            return
         ahead = None
         now = loop.time()
         if page:

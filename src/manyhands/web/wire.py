@@ -13,8 +13,9 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, cast
 
+from manyhands.errors import JournalUnreadable
 from manyhands.runtime.codec import decode, encode
-from manyhands.runtime.database import Row
+from manyhands.runtime.database import Row, damaged
 from manyhands.runtime.journal import Journal
 
 #: Characters of data up to which it goes with the structure as it is; of data that is longer, a
@@ -129,11 +130,25 @@ def _refused(key: str, text: str) -> bool:
 
 
 def page_of(journal: Journal, run_id: str, after: int, most: int) -> tuple[str, int]:
-    """Up to ``most`` events after ``after`` as one JSON list; and the last one's seq."""
-    rows = list(journal.rows(run_id, after, after + most + 1))
-    if not rows:
-        return "", after
-    return f"[{','.join([told(journal, row) for row in rows])}]", rows[-1][0]
+    """Up to ``most`` events after ``after`` as one JSON list; and the last one's seq.
+
+    Ends before an event that cannot be read; where that is the first, raises `JournalUnreadable`.
+    """
+    lines: list[str] = []
+    try:
+        for row in journal.rows(run_id, after, after + most + 1):
+            lines.append(_told(journal, row))
+    except JournalUnreadable:
+        if not lines:
+            raise
+    return (f"[{','.join(lines)}]" if lines else ""), after + len(lines)
+
+
+def _told(journal: Journal, row: Row) -> str:
+    try:
+        return told(journal, row)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(journal.path, f"event {row[0]}: {type(error).__name__}: {error}") from error
 
 
 def content_of(journal: Journal, run_id: str, seq: int, part: str) -> bytes | None:

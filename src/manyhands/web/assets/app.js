@@ -52,6 +52,14 @@ export class RunPage {
         this.line = word;
         this.status();
       },
+      onDamage: (why) => {
+        this.line = "damaged after this";
+        this.view.held = false;
+        byId("trouble").hidden = false;
+        byId("trouble").replaceChildren(textBox(`What follows event ${this.view.seq} cannot be read: ${why}`));
+        this.figures();
+        this.status();
+      },
     });
   }
 
@@ -240,6 +248,7 @@ export function open(source, only) {
     page?.close();
     page = null;
     clearTimeout(timer);
+    byId("trouble").hidden = true;
     const run = only || new URLSearchParams(location.hash.slice(1)).get("run") || "";
     byId("runs").hidden = Boolean(run);
     byId("run").hidden = !run;

@@ -78,7 +78,7 @@ export function badge(word) {
 /** @type {Record<string, string>} */
 const SIGNS = {
   running: "▶", started: "▶", completed: "✓", done: "✓", complete: "✓", accepted: "✓", kept: "=",
-  added: "+", failed: "✕", killed: "✕", rejected: "✕", dropped: "−", interrupted: "‖", stopped: "■",
+  added: "+", failed: "✕", killed: "✕", rejected: "✕", dropped: "−", interrupted: "‖", stopped: "■", damaged: "✕",
   blocked: "?", in_doubt: "?", unknown: "?", partial: "◐", compacted: "≈", retrying: "↻",
   proposed: "○", superseded: "⤳", stale: "⌛",
 };

@@ -10,7 +10,7 @@
  *     Promise<{bytes: Uint8Array, total: number}>,
  *   exportUrl: boolean}} Source
  * @typedef {{onBatch: (events: any[]) => void, onHeld: (held: boolean) => void,
- *   onLine: (word: string) => void}} Following
+ *   onLine: (word: string) => void, onDamage: (why: string) => void}} Following
  */
 
 /** A server, with the token that it gave. @implements {Source} */
@@ -57,6 +57,10 @@ export class Live {
       on.onLine("live");
       await readEvents(answer, (name, id, data) => {
         if (name === "held") on.onHeld(data === "true");
+        if (name === "damaged") {
+          on.onDamage(JSON.parse(data).filter(Boolean).join(" → "));
+          stop.abort();
+        }
         if (name !== "batch") return;
         last = Number(id);
         on.onBatch(JSON.parse(data));
