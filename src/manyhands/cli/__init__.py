@@ -7,7 +7,7 @@ import sys
 import typer
 
 from manyhands import __version__
-from manyhands.cli import answer, check, code, doctor, lab, models, parse, runs, tasks, ui
+from manyhands.cli import answer, check, code, doctor, lab, models, parse, runs, tasks, ui, watch
 from manyhands.cli.printing import complain
 from manyhands.errors import ManyhandsError
 
@@ -29,6 +29,7 @@ app.command("check")(check.check)
 app.command("answer")(answer.answer)
 app.command("code")(code.code)
 app.command("ui")(ui.ui)
+app.command("watch")(watch.watch)
 app.add_typer(answer.memory, name="memory")
 app.add_typer(lab.app, name="lab")
 app.add_typer(tasks.app, name="tasks")

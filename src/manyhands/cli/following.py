@@ -15,6 +15,16 @@ from manyhands.runtime import Event, RunState, Runtime
 _BETWEEN = 0.2
 
 
+def tell_where(run_id: str) -> None:
+    """How to look at a run while it goes on: on stderr, where progress is told."""
+    err.print(
+        f"→ manyhands ui --run {run_id}, or manyhands watch {run_id}",
+        style="dim",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 class Following:
     """Prints events as they come. Use as a context manager around the run; a team says what of an
     event is shown (`show`), and what goes on now (`now`)."""
@@ -34,6 +44,8 @@ class Following:
         )
         self._task = self._bar.add_task("preparing")
         self.say(f"[dim]run[/] {run_id} [dim]· Ctrl-C leaves it resumable[/]")
+        if not quiet:
+            tell_where(run_id)
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from manyhands.cli.following import tell_where
 from manyhands.cli.models import fetch
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
 from manyhands.cli.runs import (
@@ -158,6 +159,7 @@ async def _watch(runtime: Runtime, handle: RunHandle, total: int, as_json: bool)
 
     if not as_json:
         out.print(f"run [bold]{handle.run_id}[/] · Ctrl-C leaves it resumable")
+        tell_where(handle.run_id)
     with StudyProgress(runtime, handle.run_id, total, quiet=as_json) as progress:
         outcome: dict[str, Any] = await result_of(handle, progress.follow(), "manyhands lab resume")
     if as_json:

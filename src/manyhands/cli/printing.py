@@ -20,12 +20,23 @@ from manyhands.errors import ManyhandsError
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: Controls, and marks that turn or hide the direction of writing.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+    "\ud800-\udfff]"
+)
 
 
 def plain(text: object) -> str:
-    """Without control characters: a title cannot move the cursor or change a colour."""
+    """Without control characters: a title cannot move the cursor, change a colour, or turn the
+    writing around."""
     return _CONTROL.sub("�", str(text))
+
+
+def one_line(text: object, most: int) -> str:
+    """`plain`, without line breaks, and of at most ``most`` characters."""
+    words = " ".join(plain(str(text)[: most * 4]).split())
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def complain(error: ManyhandsError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -17,12 +18,13 @@ def ui(
     host: Annotated[
         str, typer.Option(help="Anything but a loopback address lets other machines ask.")
     ] = "127.0.0.1",
+    run: Annotated[str, typer.Option(metavar="RUN", help="Open it at this run.")] = "",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = True,
     journal: Journal = None,
 ) -> None:
     """Open a local page with all runs of the journal, live. Ctrl-C ends it, and no run.
 
-    Example: `manyhands ui --port 8123 --no-browser`
+    Examples: `manyhands ui --run lab-1a2b3c4d`, `manyhands ui --port 8123 --no-browser`
     """
     check_installed()
     # Starlette and uvicorn are an extra, and no other command needs them.
@@ -34,14 +36,17 @@ def ui(
             runtime_of(journal) as runtime,
             Server(runtime, host=host, port=port) as server,
         ):
-            out.print(f"{runtime.journal.path}: {server.url}", soft_wrap=True, markup=False)
+            if run:
+                runtime.holder(run)  # raises where there is none
+            url = f"{server.url}&run={quote(run, safe='')}" if run else server.url
+            out.print(f"{runtime.journal.path}: {url}", soft_wrap=True, markup=False)
             if not is_loopback(host):
                 out.print(
                     f"Whoever has this address can read every run, unencrypted ({host})",
                     markup=False,
                 )
             if browser:
-                webbrowser.open(server.url)
+                webbrowser.open(url)
             await server.wait()
 
     go(work())
