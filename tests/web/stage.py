@@ -276,7 +276,8 @@ FOLD = """async ([run, token, upto]) => {
     paused: view.paused, active: view.time, forked: view.forkedFrom,
     spent: clean(view.spent), reserved: clean(view.reserved),
     sum: clean(spentBelow(view.root)), burn: last(burnDown(view, 'tokens')),
-    lanes: Object.fromEntries(view.lanes.map(l => [l.path, spentBelow(l).tokens ?? 0])),
+    lanes: Object.fromEntries(view.lanes.filter(l => !l.gathered).map(
+      l => [l.path, spentBelow(l).tokens ?? 0])),
     steps: Object.fromEntries([...view.steps].map(([key, at]) => [key,
       [view.state.get(at), clean(view.used[at]), clean(view.lost[at]), clean(view.cost[at])]])),
     outcomes: view.outcomes,

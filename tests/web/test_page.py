@@ -74,6 +74,7 @@ async def test_tokens_shown_are_those_of_the_journal(tmp_path: Path) -> None:
         view = at.runtime.view("asked")
         assert await figure(page, "tokens") == view.spent()["tokens"] > 0
         assert await figure(page, "money") == view.spent()["micro_usd"]
+        await page.click("#tab-agents")
         rows = await page.query_selector_all("[data-agent]")
         assert len(rows) == 6
         own = 0

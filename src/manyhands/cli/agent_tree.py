@@ -114,7 +114,8 @@ class AgentTree:
         branch = self._branch(scope or key)
         if self.state.workflow == "lab" and not branch.path:
             found = _EXPERIMENT.search(key)
-            return self._experiment(found[1]) if found else self.root
+            if found or key.startswith("baseline/"):
+                return self._experiment(found[1] if found else "baseline")
         return branch
 
     def _experiment(self, name: str) -> Branch:

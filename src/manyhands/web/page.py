@@ -39,6 +39,11 @@ MODULES = (
     "contents.js",
     "card.js",
     "panels.js",
+    "charts.js",
+    "parts.js",
+    "study.js",
+    "answer.js",
+    "work.js",
     "runs.js",
     "app.js",
 )

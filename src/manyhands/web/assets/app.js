@@ -10,6 +10,9 @@ import { byId, count, el, short } from "./dom.js";
 import { drawBurnDown, listAgents, listArtifacts, summarise } from "./panels.js";
 import { listRuns } from "./runs.js";
 import { titleOf } from "./layout.js";
+import { studyView } from "./study.js";
+import { answerView } from "./answer.js";
+import { workView } from "./work.js";
 
 /** @typedef {import("./source.js").Source} Source */
 
@@ -20,6 +23,10 @@ const FULL = 2000;
 const LATE_MS = 1000;
 const RUNS_MS = 1500;
 
+/** By the first word of a team's records: what its tab is called, and what is in it. */
+const TEAMS = /** @type {const} */ ({ lab: ["Study", studyView], answer: ["Answer", answerView], code: ["Work", workView] });
+const TABS = ["tab-team", "tab-agents", "tab-artifacts"];
+
 /** One run on the page, until it is closed. */
 export class RunPage {
   /** @param {Source} source @param {string} run */
@@ -28,6 +35,7 @@ export class RunPage {
     this.view = new View();
     this.contents = new Contents(source, run);
     this.path = "";
+    this.chosen = false; // a tab, by a person
     this.figuresAt = performance.now();
     /** @type {number | undefined} */
     this.wide = undefined;
@@ -90,9 +98,9 @@ export class RunPage {
     this.later = undefined;
     this.figuresAt = performance.now();
     summarise(this.view, this.run);
-    const tab = document.querySelector('[role="tab"][aria-selected="true"]')?.id;
-    if (tab === "tab-artifacts" && this.listed !== this.view.seq) this.list("tab-artifacts");
-    if (tab === "tab-agents" && this.listed !== this.view.seq) this.list("tab-agents");
+    this.offerTeam();
+    const tab = document.querySelector('[role="tab"][aria-selected="true"]')?.id ?? "tab-agents";
+    if (this.listed !== (tab === "tab-team" ? this.view.records : this.view.seq)) this.list(tab);
     document.body.dataset.ready = String(this.view.seq);
     this.lanes.ask();
   }
@@ -101,14 +109,51 @@ export class RunPage {
     byId("line").textContent = `${this.line === "live" && !this.view.held ? "at rest" : this.line} · event ${count(this.view.seq)}`;
   }
 
+  /** The team's own view, once there is something to see in it; it comes first. */
+  offerTeam() {
+    const team = TEAMS[/** @type {keyof typeof TEAMS} */ (this.view.workflow)];
+    const tab = byId("tab-team");
+    if (!team || !this.view.records || !tab.hidden) return;
+    tab.hidden = false;
+    tab.textContent = team[0];
+    if (!this.chosen) this.select("tab-team");
+  }
+
+  /** @param {string} id */
+  select(id) {
+    for (const tab of TABS) byId(tab).setAttribute("aria-selected", String(tab === id));
+    this.list(id);
+  }
+
   /** @param {string} tab */
   list(tab) {
-    this.listed = this.view.seq;
+    this.listed = tab === "tab-team" ? this.view.records : this.view.seq;
     const panel = byId("panel");
     panel.setAttribute("aria-labelledby", tab);
-    panel.replaceChildren(...(tab === "tab-artifacts"
-      ? listArtifacts(this.view, this.contents, (seq) => void this.showEvent(seq))
-      : listAgents(this.view, (path) => this.focusOn(path))));
+    const onSeq = (/** @type {number} */ seq) => void this.showEvent(seq);
+    if (tab === "tab-artifacts") panel.replaceChildren(...listArtifacts(this.view, this.contents, onSeq));
+    else if (tab === "tab-agents") panel.replaceChildren(...listAgents(this.view, (path) => this.focusOn(path)));
+    else this.listTeam(panel, onSeq);
+  }
+
+  /** Drawn anew, with what was open open again. @param {HTMLElement} panel @param {(seq: number) => void} onSeq */
+  listTeam(panel, onSeq) {
+    const team = TEAMS[/** @type {keyof typeof TEAMS} */ (this.view.workflow)];
+    if (!team) return;
+    const open = new Set([...panel.querySelectorAll("details[open][data-fold]")].map((box) => box.getAttribute("data-fold")));
+    const reopen = (/** @type {Element} */ root) => {
+      for (const box of root.querySelectorAll("details[data-fold]:not([open])")) {
+        if (open.has(box.getAttribute("data-fold"))) /** @type {HTMLDetailsElement} */ (box).open = true;
+      }
+    };
+    panel.replaceChildren(...team[1]({
+      view: this.view, contents: this.contents, colours: this.lanes.colours, onSeq,
+      onSpan: (at) => this.lanes.choose(at, true),
+    }));
+    if (!open.size) return;
+    const watch = new MutationObserver(() => reopen(panel));
+    watch.observe(panel, { childList: true, subtree: true });
+    setTimeout(() => watch.disconnect(), 1000);
   }
 
   /** As wide as the lanes are without a card beside them. */
@@ -197,13 +242,14 @@ export class RunPage {
       if (event.key === "Enter") this.nextHit(event.shiftKey ? -1 : 1);
       if (event.key === "Escape") byId("lanes").focus();
     });
-    for (const id of ["tab-artifacts", "tab-agents"]) {
+    for (const id of TABS) {
       on(id, "click", () => {
-        for (const tab of ["tab-artifacts", "tab-agents"]) byId(tab).setAttribute("aria-selected", String(tab === id));
-        this.list(id);
+        this.chosen = true;
+        this.select(id);
       });
     }
-    this.list("tab-agents");
+    byId("tab-team").hidden = true;
+    this.select("tab-agents");
     document.addEventListener("keydown", (event) => {
       const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
       if (event.key === "/" && !typing) {
@@ -216,7 +262,12 @@ export class RunPage {
       this.wide = undefined;
       this.lanes.ask();
     }, { signal });
-    document.addEventListener("theme", () => this.lanes.recolour(), { signal });
+    const recolour = () => {
+      this.lanes.recolour();
+      if (byId("tab-team").getAttribute("aria-selected") === "true") this.list("tab-team");
+    };
+    document.addEventListener("theme", recolour, { signal });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour, { signal });
   }
 
   closeCard() {

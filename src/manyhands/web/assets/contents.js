@@ -19,6 +19,8 @@ export class Contents {
   constructor(source, run) {
     this.source = source;
     this.run = run;
+    /** @type {Map<string, Promise<any>>} */
+    this.read_ = new Map();
   }
 
   /** @param {string} name @param {number} [most] @returns {Promise<Read>} */
@@ -35,6 +37,14 @@ export class Contents {
     } catch {
       return null;
     }
+  }
+
+  /** As `json`, read once: an event never changes. @param {number} seq @param {string} part @returns {Promise<any>} */
+  kept(seq, part) {
+    const name = `${seq}/${part}`;
+    let found = this.read_.get(name);
+    if (!found) this.read_.set(name, found = this.json(seq, part));
+    return found;
   }
 
   /** A content that is loaded when it is opened. @param {string | Node} title @param {string} name @param {(text: string) => string} [pick] */

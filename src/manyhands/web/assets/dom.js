@@ -19,7 +19,7 @@ export function short(text, most = 120) {
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
  * @param {Record<string, any>} [about] attributes; `on…`: listeners; `class`
- * @param {...(Node | string | null | undefined | (Node | string)[])} children
+ * @param {...(Node | string | null | undefined | (Node | string | null | undefined)[])} children
  * @returns {HTMLElementTagNameMap[T]}
  */
 export function el(tag, about = {}, ...children) {
@@ -80,5 +80,8 @@ const SIGNS = {
   running: "▶", started: "▶", completed: "✓", done: "✓", complete: "✓", accepted: "✓", kept: "=",
   added: "+", failed: "✕", killed: "✕", rejected: "✕", dropped: "−", interrupted: "‖", stopped: "■", damaged: "✕",
   blocked: "?", in_doubt: "?", unknown: "?", partial: "◐", compacted: "≈", retrying: "↻",
+  ok: "✓", promoted: "▲", "not better": "▽", inconclusive: "?", crashed: "✕", "timed out": "✕",
+  timeout: "✕", merged: "✓", ship: "✓", revise: "↻", conflict: "✕", refused: "✕", "held back": "‖",
+  waiting: "·", pending: "·", doing: "▶", measured: "✓",
   proposed: "○", superseded: "⤳", stale: "⌛",
 };

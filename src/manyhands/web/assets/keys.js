@@ -26,14 +26,20 @@ export function parentPath(path) {
   return at < 0 ? "" : path.slice(0, at);
 }
 
-/** A key without the path of its agent. @param {{path: string}} lane @param {string} key */
-export function below(lane, key) {
-  return lane.path ? key.slice(lane.path.length + 1) : key;
+/** What a step of a study belongs to, whoever does it: an experiment, or the baseline. @param {string} key */
+export function experimentOf(key) {
+  const found = /(?:^|[/-])(e\d{4,})(?:\/|$)/.exec(key);
+  return found ? found[1] : key.startsWith("baseline/") ? "baseline" : "";
 }
 
-/** @param {{path: string}} lane @param {string} rest */
+/** A key without the path of its agent. @param {{path: string, gathered: boolean}} lane @param {string} key */
+export function below(lane, key) {
+  return lane.path && !lane.gathered ? key.slice(lane.path.length + 1) : key;
+}
+
+/** @param {{path: string, gathered: boolean}} lane @param {string} rest */
 export function within(lane, rest) {
-  return lane.path ? `${lane.path}/${rest}` : rest;
+  return lane.path && !lane.gathered ? `${lane.path}/${rest}` : rest;
 }
 
 /** @param {Record<string, number> | null} one @param {Record<string, number> | null} other @returns {Record<string, number> | null} */

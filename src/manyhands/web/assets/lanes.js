@@ -11,6 +11,7 @@ import { spentBelow } from "./sums.js";
 
 /**
  * @typedef {import("./view.js").View} View
+ * @typedef {import("./view.js").Lane} Lane
  * @typedef {import("./layout.js").Strip} Strip
  */
 
@@ -84,7 +85,9 @@ export class Lanes {
       this.shape = this.view.shape;
       this.strips = stripsOf(this.view);
       const last = this.strips[this.strips.length - 1];
-      this.room.style.height = `${last.top + last.height + AXIS}px`;
+      const high = last.top + last.height + AXIS;
+      this.room.style.height = `${high}px`;
+      this.box.style.height = `${Math.max(160, high + 12)}px`;
     }
     const window = this.window;
     const ratio = Math.min(2, devicePixelRatio || 1);
@@ -125,15 +128,16 @@ export class Lanes {
   labelOf({ lane, top, height }) {
     const name = lane.path ? lane.role || lane.path.slice(lane.path.lastIndexOf("/") + 1) : "run";
     const spent = spentBelow(lane);
-    const place = lane.path ? short(shortPath(lane.path, lane.parent?.path ?? ""), 60) : short(this.view.workflow, 60);
-    const figures = `${count(spent.tokens)} tok${lane.status ? ` · ${short(lane.status, 30)}` : ""}`;
+    const place = short(lane.title || (lane.gathered ? "" : lane.path ? placeOf(lane, name) : this.view.workflow), 60);
+    const narrow = this.left < 200 && lane.path && place ? `${short(place, 24)} · ` : "";
+    const figures = lane.gathered && !spent.tokens ? short(lane.status || "under way", 30).replaceAll("_", " ") : `${count(spent.tokens)} tok${lane.status ? ` · ${short(lane.status, 30)}` : ""}`;
     const label = el("button", {
       class: "lane-label", type: "button", "data-lane": String(lane.index), title: inert(lane.path).slice(0, 400),
       "aria-label": `agent ${short(name, 60)}, ${place}, level ${lane.depth + 1}, ${figures}`,
       onclick: () => this.on.onLane(lane.path),
     },
     el("span", { class: "lane-name" }, short(name, 40), el("small", {}, ` ${place}`)),
-    el("span", { class: "lane-figures", "data-tokens": String(spent.tokens ?? 0) }, figures));
+    el("span", { class: "lane-figures", "data-tokens": String(spent.tokens ?? 0) }, narrow + figures));
     label.style.top = `${top + AXIS}px`;
     label.style.height = `${height - 1}px`;
     label.style.width = `${this.left}px`;
@@ -265,7 +269,6 @@ export class Lanes {
     });
     watch.observe(this.box);
     signal.addEventListener("abort", () => watch.disconnect());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour(), { signal });
   }
 
   recolour() {
@@ -350,8 +353,10 @@ export class Lanes {
   }
 }
 
-/** A path without its parent's, and without the turns in between. @param {string} path @param {string} parent */
-function shortPath(path, parent) {
-  const rest = parent && path.startsWith(`${parent}/`) ? path.slice(parent.length + 1) : path;
-  return rest.replace(/(^|\/)turn\/(\d+)\/tool\/(\d+)(?=\/|$)/g, "$1$2.$3");
+/** What tells an agent from others of its role: its path below its parent, without turns and places. @param {Lane} lane @param {string} name */
+function placeOf(lane, name) {
+  const above = lane.parent?.path ?? "";
+  const rest = above && lane.path.startsWith(`${above}/`) ? lane.path.slice(above.length + 1) : lane.path;
+  const plain = new Set(["agent", "work", "tasks", "turn", "tool", name]);
+  return rest.split("/").filter((part) => !plain.has(part) && !/^\d+$/.test(part)).slice(-3).join("/");
 }

@@ -95,6 +95,9 @@ export function titleOf(view, at) {
   const rest = lane.path && key.startsWith(`${lane.path}/`) ? key.slice(lane.path.length + 1) : key;
   if (about?.tool) return about.tool;
   if (/\/request\/\d+$/.test(rest)) return parentPath(parentPath(rest)).replace(/^turn\//, "turn ");
+  const job = /(baseline|screen|confirm|holdout)\/([0-9a-f]{6})[0-9a-f]*\/(\d+)$/.exec(rest);
+  if (job) return `${job[1]} ${job[3]} · ${job[2]}`;
+  if (lane.gathered) return rest.replace(/^.*?e\d{4,}\//, "");
   const check = /(?:^|\/)check\/([^/]+)$/.exec(rest);
   return check ? `check ${check[1]}` : rest.replace(/^turn\/(\d+)\//, "$1 · ");
 }

@@ -20,9 +20,11 @@ const NAMES_LISTED = 40;
 export function summarise(view, run) {
   const tokens = view.spent.tokens ?? 0;
   const micro = view.spent.micro_usd ?? 0;
-  const agents = view.lanes.length - 1;
+  const agents = view.lanes.filter((lane) => !lane.gathered).length - 1;
+  const study = view.workflow === "lab";
   const [started, retrying, done, failed, doubt] = view.outcomes;
   const figures = [
+    ...(study ? [["runs", count(view.written.get("lab:run")?.length ?? 0), ""], ["experiments", count(view.written.get("lab:experiment")?.length ?? 0), "with a verdict"]] : []),
     ["tokens", count(tokens), limitOf(view, "tokens")],
     ["requests", count(view.spent.requests ?? 0), limitOf(view, "requests")],
     ["money", money(micro), limitOf(view, "micro_usd")],
@@ -30,6 +32,7 @@ export function summarise(view, run) {
     ["steps", count(done + failed), [started && `${count(started)} open`, retrying && `${count(retrying)} to retry`, failed && `${count(failed)} failed`, doubt && `${count(doubt)} in doubt`].filter(Boolean).join(", ")],
     ["active", duration(view.time), view.gaps > 1 ? `+ ${duration(view.gaps)} at rest` : ""],
   ];
+  /** @type {HTMLElement} */ (byId("burn").closest("section")).hidden = study && !view.units.length;
   byId("run-title").replaceChildren(short(run, 80), " ", badge(view.paused ? "paused" : view.shownStatus));
   byId("run-about").textContent = `${short(view.workflow, 60)}, begun ${view.createdAt ? clock(view.createdAt) : "–"}, ${count(view.seq)} events${view.forkedFrom ? `, forked from ${short(view.forkedFrom, 60)}` : ""}`;
   byId("figures").replaceChildren(...figures.map(([name, value, more]) => el("div", { class: "figure" },
@@ -189,7 +192,8 @@ function versionOf(each, contents, onSeq) {
 
 /** Tokens and money of every agent, each with all below it. @param {View} view @param {(path: string) => void} onLane */
 export function listAgents(view, onLane) {
-  const lanes = view.lanes.slice(0, AGENTS);
+  const all = view.lanes.filter((lane) => !lane.gathered);
+  const lanes = all.slice(0, AGENTS);
   const rows = lanes.map((lane) => {
     const whole = spentBelow(lane);
     return el("tr", { "data-agent": short(lane.path, 200) },
@@ -200,6 +204,6 @@ export function listAgents(view, onLane) {
       el("td", { class: "number" }, money(whole.micro_usd ?? 0)));
   });
   const head = ["agent", "role", "ended", "tokens, own", "with all below", "money"];
-  return [el("div", { class: "wide" }, el("table", {}, el("caption", {}, `Agents${view.lanes.length > lanes.length ? ` (the first ${lanes.length} of ${count(view.lanes.length)})` : ""}`),
+  return [el("div", { class: "wide" }, el("table", {}, el("caption", {}, `Agents${all.length > lanes.length ? ` (the first ${lanes.length} of ${count(all.length)})` : ""}`),
     el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", class: i > 2 ? "number" : null }, name)))), el("tbody", {}, rows)))];
 }

@@ -11,6 +11,8 @@ import { KIND, STATE, below, parentPath, sum } from "./keys.js";
  * @typedef {import("./view.js").Artifact} Artifact
  */
 
+/** Records that a view of the team is made of. */
+const WRITTEN = /^(?:lab|answer|code):/;
 const QUIET = new Set(["agent:context", "agent:end"]);
 
 /**
@@ -195,12 +197,32 @@ function record(view, event, data) {
       view.arrows.push({ from: lane.index, to: parent.index, time: view.time, kind: "return" });
     }
   }
+  if (WRITTEN.test(event.type)) {
+    const before = view.written.get(event.type);
+    if (before) before.push({ ...event, time: view.time });
+    else view.written.set(event.type, [{ ...event, time: view.time }]);
+    view.records++;
+    if (event.type.startsWith("lab:")) study(view, event, data);
+  }
   if (!QUIET.has(event.type)) note(view, event, event.type);
+}
+
+/** What a study's records say of its experiments. @param {View} view @param {Event} event @param {any} data */
+function study(view, event, data) {
+  if (event.type === "lab:experiment" && data.id) {
+    const lane = view.experiment(data.id);
+    Object.assign(lane, { status: data.verdict, endSeq: event.seq });
+    lane.to = view.time;
+  }
+  if (event.type === "lab:master" && data.version === 0) view.experiment("baseline").status = "measured";
+  if (event.type === "lab:row" && data.experiment && data.phase !== "baseline") {
+    view.experiment(data.experiment).title = data.title ?? "";
+  }
 }
 
 /** @param {View} view @param {Event} event @param {string} title */
 function note(view, event, title) {
-  const lane = event.key ? view.laneOf(parentPath(event.key)) : view.root;
+  const lane = event.key ? view.homeOf(view.laneOf(parentPath(event.key)), event.key) : view.root;
   const at = view.addSpan(lane, event.key || event.type, KIND.NOTE, event.seq, view.time);
   view.about[at] = { title, type: event.type };
 }

@@ -4,7 +4,7 @@
 // amounts change (`book`) and nowhere else. Nothing here knows of a document or of a network.
 
 import { Column } from "./columns.js";
-import { KIND, STATE, below, kindOf, parentPath, sum, within } from "./keys.js";
+import { KIND, STATE, below, experimentOf, kindOf, parentPath, sum, within } from "./keys.js";
 
 /**
  * @typedef {Record<string, number>} Amounts
@@ -19,7 +19,7 @@ import { KIND, STATE, below, kindOf, parentPath, sum, within } from "./keys.js";
 /** So many spans of one agent stand below each other; more than that overlap. */
 const ROWS = 6;
 
-/** One swim lane: an agent, or (path "") the run itself. */
+/** One swim lane: an agent, an experiment of a study, or (path "") the run itself. */
 export class Lane {
   /** @param {number} index @param {string} path @param {Lane | null} parent @param {number} depth */
   constructor(index, path, parent, depth) {
@@ -41,6 +41,8 @@ export class Lane {
     this.requests = 0;
     this.role = "";
     this.model = "";
+    this.title = ""; // in words, where somebody gave it some
+    this.gathered = false; // an experiment: its steps are those whose keys name it, and not its path
     this.status = "";
     this.ending = "";
     this.from = NaN;
@@ -93,6 +95,10 @@ export class View {
     this.outcomes = [0, 0, 0, 0, 0];
     /** @type {Map<string, Map<number, Artifact>>} */
     this.artifacts = new Map();
+    /** What a team has written down, by the type of the event; `records` counts them. */
+    /** @type {Map<string, (Event & {time: number})[]>} */
+    this.written = new Map();
+    this.records = 0;
     /** @type {any[]} */
     this.commands = [];
     this.unknown = 0;
@@ -139,7 +145,7 @@ export class View {
 
   /** @param {string} path */
   addLane(path) {
-    const parent = path ? this.laneOf(parentPath(path)) : null;
+    const parent = path ? this.homeOf(this.laneOf(parentPath(path)), path) : null;
     const lane = new Lane(this.lanes.length, path, parent, parent ? parent.depth + 1 : 0);
     this.lanes.push(lane);
     this.byPath.set(path, lane);
@@ -151,6 +157,27 @@ export class View {
       if (tool) lane.group = this.groupOf(parent, within(parent, tool[1]));
       this.arrows.push({ from: parent.index, to: lane.index, time: this.time, kind: "delegation" });
     }
+    return lane;
+  }
+
+  /** In a study, what belongs to no agent is gathered by experiment. @param {Lane} lane @param {string} key @returns {Lane} */
+  homeOf(lane, key) {
+    if (this.workflow !== "lab" || lane.path) return lane;
+    const name = experimentOf(key);
+    return name ? this.experiment(name) : lane;
+  }
+
+  /** @param {string} name @returns {Lane} */
+  experiment(name) {
+    const path = `experiment ${name}`;
+    const known = this.byPath.get(path);
+    if (known) return known;
+    const lane = new Lane(this.lanes.length, path, this.root, 1);
+    Object.assign(lane, { role: name, gathered: true });
+    this.lanes.push(lane);
+    this.byPath.set(path, lane);
+    this.root.children.push(lane);
+    this.shape++;
     return lane;
   }
 
@@ -245,7 +272,7 @@ export class View {
     if (known !== undefined) return known;
     const scope = event.data?.scope ?? "";
     if (event.key === `${scope}/begin` && !this.byPath.has(scope)) this.addLane(scope);
-    const lane = this.laneOf(scope);
+    const lane = this.homeOf(this.laneOf(scope), event.key);
     const rest = below(lane, event.key);
     const tool = /^(.*?tool\/\d+)\/(?!act$)/.exec(rest);
     if (tool) this.groupOf(lane, within(lane, tool[1]));
