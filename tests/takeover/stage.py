@@ -57,6 +57,7 @@ class Stage:
     effects: list[str] = field(default_factory=list[str])
     held: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     delay: float = 0.0
     models: list[ScriptedModel] = field(default_factory=list[ScriptedModel])
     model_name: str = "scripted"
@@ -81,6 +82,7 @@ class Stage:
     @property
     def workflow(self) -> Workflow:
         def script(request: ModelRequest) -> Scripted:
+            self.asked.set()
             return self.part(request, Conversation.of(request))
 
         async def work(scope: Run, name: str) -> Report[Said]:

@@ -17,7 +17,7 @@ from manyhands.ports import ModelRequest
 from manyhands.runtime import Budget, Runtime, Status
 from manyhands.testing import ManualClock
 from manyhands.testing.models import Conversation, Scripted, answer, call, calls
-from tests.takeover.stage import Stage, act, agent, resting, seen
+from tests.takeover.stage import Stage, act, agent, done, resting, seen
 
 
 @pytest.fixture
@@ -275,9 +275,9 @@ async def test_an_artifact_is_put_by_a_person(stage: Stage) -> None:
 async def test_a_second_driver_gets_a_conflict_that_names_the_first(stage: Stage) -> None:
     async with stage.running() as (runtime, handle):
         lease = await runtime.take("r", agent("a"), "ada")
-        for target in (agent("a"), "team", "", f"{agent('a')}/turn/0"):
+        for target, alone in ((agent("a"), True), ("team", False), ("", False)):
             with pytest.raises(LeaseHeld, match="driven by ada"):
-                await runtime.take("r", target, "bob")
+                await runtime.take("r", target, "bob", alone=alone)
         other = await runtime.take("r", agent("b"), "bob")
         with pytest.raises(LeaseLost):
             await runtime.act(replace(lease, token="guessed"), {"do": "say", "text": "x"})
@@ -371,6 +371,7 @@ async def test_an_interrupt_in_mid_reply_is_a_new_turn_and_not_the_end(stage: St
     stage.names, stage.delay = ("a",), 5.0
     async with stage.running() as (runtime, handle):
         await seen(runtime, lambda e: e.key.endswith("/turn/0/request/1"))
+        await stage.asked.wait()
         stage.models[0]._delay = 0.0
         await runtime.command("r", "interrupt", target=agent("a"), message="think again")
         (report,) = map(json.loads, await handle.result())
@@ -478,6 +479,22 @@ async def test_spending_waits_for_a_person(fast_path: Path) -> None:
         (report,) = map(json.loads, await handle.result())
     assert report["status"] != "complete"
     assert report["ending"] == "stopped"
+
+
+async def test_all_below_a_scope_are_taken_together(stage: Stage) -> None:
+    async with stage.running() as (runtime, handle):
+        lease = await runtime.take("r", "team", "ada", alone=False)
+        with pytest.raises(LeaseHeld):
+            await runtime.take("r", agent("a"), "bob")
+        for name in "ab":
+            await resting(runtime, name)
+            what = {"do": "call", "tool": "note", "arguments": {"text": "x"}}
+            id = await runtime.act(lease, what, to=agent(name))
+            assert (await done(runtime, id))[0]
+        await runtime.hand_back(lease, {})
+        await handle.result()
+    counted = Counter(stage.effects)
+    assert counted[f"{agent('a')}:x"] == counted[f"{agent('b')}:x"] == 1
 
 
 async def test_a_stop_frees_whoever_rests(stage: Stage) -> None:

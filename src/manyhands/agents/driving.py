@@ -21,7 +21,7 @@ from manyhands.agents.report import ReportStatus
 from manyhands.agents.tools import Toolbox, cut, explain
 from manyhands.errors import ToolError
 from manyhands.ports import ToolCall
-from manyhands.runtime import ArtifactStatus, Evidence, Order, Run
+from manyhands.runtime import ArtifactStatus, Effect, Evidence, Order, Run
 
 PERSON = "person"
 
@@ -32,12 +32,13 @@ _SHOWN_BYTES, _DIFFERENCE_BYTES = 2_000, 8_000
 
 
 class _Order(BaseModel):
-    """``owner``, ``to``: who says it, and to which agent; the runtime has seen to both."""
+    """``owner``, ``to``, ``alone``: who says it, and to whom; the runtime has seen to these."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     owner: str = ""
     to: str = ""
+    alone: bool = False
 
 
 class CallTool(_Order):
@@ -361,7 +362,9 @@ class Driving:
         after = self._state()
         changed = ""
         if self._world is not None and before != after:
-            changed = await self._world.difference(before)
+            changed = await self._scope.step(
+                f"{key}/difference", self._world.difference, before, effect=Effect.PURE, returns=str
+            )
         about = {
             "agent": self._scope.path,
             "state": "resuming",

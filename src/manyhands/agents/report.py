@@ -118,6 +118,11 @@ class Report(BaseModel, Generic[T]):
     detail: str = ""
     by: str = ""
 
+    @property
+    def author(self) -> str:
+        """``person:NAME`` or ``model:NAME``."""
+        return f"person:{self.by}" if self.by else f"model:{self.model}"
+
     def told(self) -> str:
         """What another agent is shown of it, as JSON: everything but the bookkeeping."""
         shown = self.model_dump(mode="json", exclude={"model", "usage", *_BOOKKEEPING})

@@ -167,12 +167,15 @@ class Commands(Reader, ABC):
         seconds: float = 60.0,
         most: float = 3_600.0,
         then: str = "hold",
+        alone: bool = True,
         decided_on: int | None = None,
     ) -> Lease:
-        """Take the scope ``target`` over: what is in it comes to rest at its next place for that,
-        and then does what `act` says. The lease ends ``seconds`` after its last heartbeat
-        (`renew`), and after ``most`` seconds in any case; ``then`` the scope is held until somebody
-        takes it or lets it go on (``hold``), or goes on by itself (``continue``).
+        """Take the agent ``target`` over (not ``alone``: with all below it, which may be those that
+        it waits for). It comes to rest at its next place for that, and does what `act` says.
+
+        The lease ends ``seconds`` after its last heartbeat (`renew`), and after ``most`` seconds in
+        any case; ``then`` the agent is held until somebody takes it or lets it go on (``hold``), or
+        goes on by itself (``continue``).
 
         Raises `LeaseHeld` where another person drives it, or what is around or below it.
         """
@@ -181,10 +184,10 @@ class Commands(Reader, ABC):
         taken: list[Lease] = []
 
         def ahead(db: sqlite3.Connection, now: float) -> None:
-            lease = leases.take(db, run_id, target, owner, now=now, seconds=seconds, most=most)
-            taken.append(lease)
+            terms = {"now": now, "seconds": seconds, "most": most}
+            taken.append(leases.take(db, run_id, target, owner, alone=alone, **terms))
 
-        about = {"owner": owner, "then": then, "seconds": seconds, "most": most}
+        about = {"owner": owner, "then": then, "alone": alone, "seconds": seconds, "most": most}
         key = secrets.token_hex(8)
         await self._send(run_id, "take", target, about, key, decided_on=decided_on, ahead=ahead)
         return taken[0]
@@ -202,7 +205,7 @@ class Commands(Reader, ABC):
         Returns the command's id, by which the scope tells what came of it. Raises `LeaseLost`.
         """
         key = idempotency_key or secrets.token_hex(8)
-        about = {**what, "owner": lease.owner, "to": to or lease.target}
+        about = _said(lease, what, to)
         await self._send(
             lease.run_id,
             "act",
@@ -220,7 +223,7 @@ class Commands(Reader, ABC):
             lease.run_id,
             "hand_back",
             lease.target,
-            {**what, "owner": lease.owner, "to": to or lease.target},
+            _said(lease, what, to),
             key,
             ahead=lambda db, now: leases.give_up(db, lease, now),
         )
@@ -236,7 +239,7 @@ class Commands(Reader, ABC):
         for hold in list(execution.state.holds.drivers.values()):
             ended = partial(leases.expire, run_id=run_id, target=hold.target, now=now)
             if await self.journal.call(ended):
-                about = {"owner": hold.owner}
+                about = {"owner": hold.owner, "alone": hold.alone}
                 await self._send(run_id, "expire", hold.target, about, f"expire-{hold.seq}")
 
     # ---------------------------------------------------------------- delivery
@@ -264,6 +267,11 @@ class Commands(Reader, ABC):
                 execution.inbox_seen = row[0]
                 if all(c.id != row[1] for c in execution.state.commands):
                     await execution.receive(row)
+
+
+def _said(lease: Lease, what: dict[str, Any], to: str) -> dict[str, Any]:
+    about = {"owner": lease.owner, "alone": lease.alone, "to": to or lease.target}
+    return {**what, **about}
 
 
 def _check_going(db: sqlite3.Connection, run_id: str) -> None:

@@ -223,9 +223,9 @@ class Execution:
         if running.interrupted is not None:
             running.task.uncancel()
 
-    async def released(self, key: str, exempt: int, *, paced: bool) -> None:
-        """Wait until nothing holds the step ``key`` any more."""
-        while self.state.holds.stops(key, exempt, paced=paced):
+    async def released(self, scope: str, exempt: int, *, paced: bool) -> None:
+        """Wait until nothing holds the steps of ``scope`` any more."""
+        while self.state.holds.stops(scope, exempt, paced=paced):
             await self.arrived.wait()
 
     def begun(self, prefixes: tuple[str, ...]) -> bool:

@@ -13,22 +13,25 @@ from dataclasses import dataclass
 from time import gmtime, strftime
 
 from manyhands.errors import LeaseHeld, LeaseLost
-from manyhands.runtime.holds import covers
+from manyhands.runtime.holds import reaches
 
 TABLE = """CREATE TABLE IF NOT EXISTS leases (
   run_id TEXT NOT NULL, target TEXT NOT NULL, owner TEXT NOT NULL, token TEXT NOT NULL,
-  expires REAL NOT NULL, until REAL NOT NULL, PRIMARY KEY (run_id, target))"""
+  alone INTEGER NOT NULL, expires REAL NOT NULL, until REAL NOT NULL,
+  PRIMARY KEY (run_id, target))"""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """``seconds``: how long it lasts without a heartbeat. ``token`` is a secret of its owner."""
+    """``alone``: of the scope itself, and none below it. ``seconds``: how long it lasts without a
+    heartbeat. ``token`` is a secret of its owner."""
 
     run_id: str
     target: str
     owner: str
     token: str
     seconds: float
+    alone: bool = False
 
 
 def take(
@@ -40,23 +43,25 @@ def take(
     now: float,
     seconds: float,
     most: float,
+    alone: bool,
 ) -> Lease:
     """Take the lease, for ``most`` seconds in all. Raises `LeaseHeld` where somebody else drives
-    the scope, or one around or below it."""
+    the scope, or what it would reach, or what reaches it."""
     db.execute(TABLE)
-    for held, by, expires in db.execute(
-        "SELECT target, owner, expires FROM leases WHERE run_id=? AND expires>?", (run_id, now)
+    for held, by, its, expires in db.execute(
+        "SELECT target, owner, alone, expires FROM leases WHERE run_id=? AND expires>?",
+        (run_id, now),
     ):
-        if covers(held, target) or covers(target, held):
+        if reaches(held, target, alone=bool(its)) or reaches(target, held, alone=alone):
             raise LeaseHeld(
                 f"{held or 'the run'} is driven by {by} until "
                 f"{strftime('%H:%M:%S', gmtime(expires))} UTC, if not renewed",
                 next="wait for it to be handed back, or for its lease to end",
             )
-    lease = Lease(run_id, target, owner, secrets.token_urlsafe(18), seconds)
+    lease = Lease(run_id, target, owner, secrets.token_urlsafe(18), seconds, alone)
     db.execute(
-        "INSERT OR REPLACE INTO leases VALUES (?,?,?,?,?,?)",
-        (run_id, target, owner, lease.token, now + min(seconds, most), now + most),
+        "INSERT OR REPLACE INTO leases VALUES (?,?,?,?,?,?,?)",
+        (run_id, target, owner, lease.token, alone, now + min(seconds, most), now + most),
     )
     return lease
 

@@ -28,7 +28,7 @@ from manyhands.runtime.budget import Amounts, Budget, Pool, Span, check_cost
 from manyhands.runtime.codec import decode, digest, encode
 from manyhands.runtime.events import Effect, Event, Type
 from manyhands.runtime.execution import Execution
-from manyhands.runtime.holds import ORDERS, Order, covers, told_in
+from manyhands.runtime.holds import ORDERS, Order, reaches, told_in
 from manyhands.runtime.step import Call, Probe, Retry, perform
 
 T = TypeVar("T")
@@ -67,11 +67,12 @@ class Run:
         depth: int = 0,
         exempt: int = 0,
         paced: bool = False,
+        actor: str = "",
     ) -> None:
         self._execution = execution
         self._exempt = exempt
         self._paced = paced
-        self._actor = ""
+        self._actor = actor
         self._ordered = 0
         self._pool = pool
         self._budget = budget
@@ -225,6 +226,7 @@ class Run:
             self.depth + 1,
             self._exempt,
             self._paced,
+            self._actor,
         )
 
     # ---------------------------------------------------------------- records, artifacts, blobs
@@ -366,9 +368,9 @@ class Run:
         self._paced = True
 
     def acting(self, actor: str, order: Order) -> Run:
-        """This scope for what a person orders: its steps say so, and are not held by what holds
-        the scope for that person."""
-        run = Run(
+        """This scope for what a person orders: its steps, and those of scopes opened in it, say so,
+        and are not held by what holds the scope for that person."""
+        return Run(
             self._execution,
             self.path,
             self._pool,
@@ -377,9 +379,8 @@ class Run:
             self.depth,
             max(order.seq, self._exempt),
             self._paced,
+            actor,
         )
-        run._actor = actor
-        return run
 
     async def rest(self, key: str, *following: str, always: bool = False) -> bool:
         """Whether this scope rests here (journaled), because of a pause or of a person who has
@@ -430,9 +431,9 @@ class Run:
         for command in state.commands:
             if command.verb in ORDERS and command.seq > self._ordered:
                 told = told_in(command.message)
-                agent = told.get("to") or command.target
-                mine = covers(command.target, self.path)
-                if mine and (command.verb != "act" or agent == self.path):
+                target, alone = command.target, bool(told.get("alone"))
+                to = (told.get("to") or target) if command.verb == "act" else self.path
+                if to == self.path and reaches(target, self.path, alone=alone):
                     owner = str(told.get("owner", ""))
                     return Order(command.verb, command.seq, command.id, owner, command.message)
         waits = state.stop_seq is None if always else state.holds.on(self.path, self._exempt)

@@ -132,7 +132,7 @@ async def _attempts(execution: Execution, pool: Pool, call: Call, args: str) -> 
                 if delay:
                     await execution.clock.sleep(delay)
                 if execution.state.holds:
-                    await execution.released(call.key, call.exempt, paced=call.paced)
+                    await execution.released(call.scope, call.exempt, paced=call.paced)
                 if call.cost:
                     await pool.reserve(call.cost)
                     booked = True
