@@ -258,6 +258,7 @@ class Driving:
         calls = [{"tool": call.name, "arguments": call.arguments} for call in place.calls]
         value = {"tools": self._toolbox.schemas, "calls": calls, "report": place.report}
         await self._scope.record(f"{key}/state", STATE, about, value=value)
+        await self._show(key, order)
 
     def _state(self) -> str:
         return self._world.state() if self._world is not None else ""
@@ -275,7 +276,12 @@ class Driving:
             deed = _Deed("an order that could not be done", str(error), ok=False)
         about = {"order": order.id, "actor": order.owner, "did": deed.what, "ok": deed.ok}
         await self._scope.record(f"{key}/done", DONE, about, value=deed.text)
+        await self._show(key, order)
         return deed
+
+    async def _show(self, key: str, order: Order) -> None:
+        """What the model would be shown now, so that the person sees it."""
+        await self._context.record(f"{key}/context", {"model": f"person:{order.owner}"})
 
     async def _do(self, key: str, order: Order, act: Act, place: Place, driven: Driven) -> _Deed:
         match act:
