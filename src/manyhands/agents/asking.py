@@ -28,7 +28,7 @@ from manyhands.agents.request import (
 )
 from manyhands.agents.role import Role
 from manyhands.agents.tools import Toolbox
-from manyhands.errors import BudgetExceeded, ModelContextFull, StepFailed
+from manyhands.errors import BudgetExceeded, ModelContextFull, StepFailed, ToolError
 from manyhands.ports import Model, ModelRequest, Usage
 from manyhands.runtime import Run
 
@@ -139,7 +139,7 @@ class Asking:
                 fingerprint=self._context.hash,
                 limits=self._limits,
                 tools=self._readable(final=final),
-                spent=self._spent,
+                spent=self.spent,
                 shown=self._shown,
                 time=partial(self._time.left, final=final),
             )
@@ -188,7 +188,7 @@ class Asking:
                 fingerprint=hashlib.sha256(b"".join(request.messages)).hexdigest(),
                 limits=self._limits,
                 tools={},
-                spent=self._spent,
+                spent=self.spent,
                 time=self._time.left,
             )
         except StepFailed:
@@ -203,7 +203,7 @@ class Asking:
         marked = delimit("data", text, f"{self._scope.id}/{self._scope.key(key)}/summary")
         return f"Your summary of them:\n{marked}"
 
-    def _spent(self, spend: Spend, reported: Usage | None) -> None:
+    def spent(self, spend: Spend, reported: Usage | None) -> None:
         self.usage += spend
         if reported is not None:
             self.reported += reported.input_tokens + reported.output_tokens
@@ -213,6 +213,17 @@ class Asking:
     @property
     def is_last(self) -> bool:
         return self.fallbacks + 1 >= len(self.chain)
+
+    async def use(self, key: str, name: str) -> None:
+        """Go on with the model of the chain that is called ``name``. Raises `ToolError`."""
+        found = next((each for each in self.chain if each.name == name), None)
+        if found is None:
+            names = ", ".join(each.name for each in self.chain)
+            raise ToolError(f"there is no model {name!r} in the chain: {names}")
+        done = self.fallbacks + 1
+        rest = tuple(each for each in self.chain[done:] if each is not found)
+        self.chain = (*self.chain[:done], found, *rest)
+        await self.next_model(key, "a person chose it")
 
     async def next_model(self, key: str, why: str) -> bool:
         """Go on with the next model of the chain; False: there is none."""

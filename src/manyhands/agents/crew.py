@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from manyhands.agents.context import Item
+from manyhands.agents.driving import World
 from manyhands.agents.report import Report
 from manyhands.agents.request import Limits
 from manyhands.agents.role import Role
@@ -23,6 +24,9 @@ from manyhands.ports import Model
 from manyhands.runtime import Budget, Run
 
 A = TypeVar("A", bound=BaseModel)
+
+#: Who looks at the flagged steps of all agents of a team.
+JUDGE = "judge"
 
 
 class AgentCost(BaseModel):
@@ -52,7 +56,7 @@ class _Ran:
 
 @dataclass(slots=True)
 class Crew:
-    """``models``: role -> chain, for every role of ``roles``."""
+    """``models``: role -> chain, for every role of ``roles``, and for `JUDGE` if there is one."""
 
     models: Mapping[str, Sequence[Model]]
     roles: Mapping[str, Role]
@@ -71,6 +75,7 @@ class Crew:
         limits: Limits | None = None,
         inbox: Inbox | None = None,
         watch: Watch | None = WATCH,
+        world: World | None = None,
         budget: Budget | None = None,
         key: str | None = None,
     ) -> Report[A]:
@@ -88,6 +93,9 @@ class Crew:
         chain = self.models[chosen.name]
         ran = _Ran(chosen.name, run.key(key), chain[0].name)
         self._ran.append(ran)
+        judge = self.models.get(JUDGE)
+        if judge and watch is not None and watch.judge is None:
+            watch = replace(watch, judge=judge[0])
         ran.report = report = await run_agent(
             run,
             chosen,
@@ -100,6 +108,7 @@ class Crew:
             limits=limits,
             inbox=inbox,
             watch=watch,
+            world=world,
             on_text=_watched,
             key=key,
         )
