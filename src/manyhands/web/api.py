@@ -16,9 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from manyhands.errors import ManyhandsError, RunNotFound
+from manyhands.errors import ConfigError, LeaseHeld, LeaseLost, ManyhandsError, RunNotFound
+from manyhands.runtime.commands import Commands
 from manyhands.runtime.reading import Reader
 from manyhands.runtime.transfer import export_lines
+from manyhands.web.description import description
+from manyhands.web.orders import Orders
 from manyhands.web.page import asset, html_pieces, index
 from manyhands.web.stream import messages
 from manyhands.web.wire import content_of
@@ -45,9 +48,18 @@ class Api:
                 Route(f"{run}/events", self.events),
                 Route(f"{run}/export", self.export),
                 Route("/api/blobs/{name}", self.blob),
+                Route("/api/openapi.json", self.description),
+                *self._orders(run),
             ],
-            exception_handlers={RunNotFound: _missing, ManyhandsError: _failed},
+            exception_handlers={ManyhandsError: _failed, HTTPException: _refused},
         )
+
+    def _orders(self, run: str) -> list[Route]:
+        """Runs can be spoken to where more than a reader is served."""
+        return Orders(self._reader).routes(run) if isinstance(self._reader, Commands) else []
+
+    def description(self, request: Request) -> Response:
+        return JSONResponse(description())
 
     def index(self, request: Request) -> Response:
         return Response(index(), media_type="text/html")
@@ -125,14 +137,15 @@ async def _encoded(stream: AsyncGenerator[str]) -> AsyncGenerator[bytes]:
         yield message.encode()
 
 
-def _missing(request: Request, error: Exception) -> Response:
-    return _told(error, 404)
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail, "next": ""}, error.status_code, error.headers)
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    return _told(error, 500)
-
-
-def _told(error: Exception, status: int) -> Response:
     assert isinstance(error, ManyhandsError)
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     return JSONResponse({"error": error.what, "next": error.next}, status)
+
+
+_STATUS = ((RunNotFound, 404), (LeaseHeld, 409), (LeaseLost, 410), (ConfigError, 409))

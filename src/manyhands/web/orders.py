@@ -1,0 +1,247 @@
+"""What can be said to a run over HTTP: commands, answers, limits, and a person at an agent's wheel.
+
+Invariants: nothing is done without a body that fits its form; an order with an idempotency key is
+done once, however often it is sent; one that was decided on what has changed since is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from manyhands.agents.approval import Decision
+from manyhands.agents.standing import Standing, Standings
+from manyhands.runtime import Budget, Event, Lease
+from manyhands.runtime.commands import Commands
+
+F = TypeVar("F", bound=BaseModel)
+
+_KEY = "idempotency-key"
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CommandForm(_Form):
+    """A command to the run, or to the scope ``target`` of it."""
+
+    verb: Literal["steer", "pause", "continue", "interrupt", "stop", "kill"]
+    target: str = Field("", max_length=2_000)
+    message: str | dict[str, bool] | None = None
+
+
+class AnswerForm(_Form):
+    """A decision (or, to a question, text) for the key ``wait`` that an agent waits on."""
+
+    wait: str = Field(max_length=2_000)
+    value: Decision | str
+
+
+class BudgetForm(_Form):
+    """Limits in the place of those of the scope ``target`` ('': the run)."""
+
+    target: str = Field("", max_length=2_000)
+    limits: Budget
+
+
+class TakeForm(_Form):
+    """A lease on the agent ``target``; see `Runtime.take`."""
+
+    target: str = Field("", max_length=2_000)
+    owner: str = Field(min_length=1, max_length=100)
+    seconds: float = Field(60.0, ge=1, le=3_600)
+    most: float = Field(3_600.0, ge=1, le=86_400)
+    then: Literal["hold", "continue"] = "hold"
+    alone: bool = True
+
+
+class LeaseForm(_Form):
+    """As `take` gave it."""
+
+    target: str
+    owner: str
+    token: str
+    seconds: float
+    alone: bool
+
+    def of(self, run_id: str) -> Lease:
+        return Lease(run_id, self.target, self.owner, self.token, self.seconds, self.alone)
+
+
+class ActForm(_Form):
+    """An order to the agent ``to`` (default: the lease's): ``what["do"]`` says which."""
+
+    lease: LeaseForm
+    what: dict[str, Any]
+    to: str = ""
+
+
+class BackForm(_Form):
+    """How the agent goes on."""
+
+    lease: LeaseForm
+    how: Literal["continue", "retry", "replace", "finish"] = "continue"
+    note: str = Field("", max_length=20_000)
+
+
+class RenewForm(_Form):
+    """A heartbeat."""
+
+    lease: LeaseForm
+
+
+class Orders:
+    """``runtime``: of the one journal that is served."""
+
+    def __init__(self, runtime: Commands) -> None:
+        self._runtime = runtime
+
+    def routes(self, run: str) -> list[Route]:
+        """Below the path ``run``, which has the parameter ``run_id``."""
+        return [
+            Route(f"{run}/agents", self.agents),
+            _post(f"{run}/commands", CommandForm, self.command),
+            _post(f"{run}/answers", AnswerForm, self.answer),
+            _post(f"{run}/budget", BudgetForm, self.budget),
+            _post(f"{run}/lease", TakeForm, self.take),
+            _post(f"{run}/lease/renew", RenewForm, self.renew),
+            _post(f"{run}/lease/act", ActForm, self.act),
+            _post(f"{run}/lease/back", BackForm, self.back),
+        ]
+
+    def _standing(self, run_id: str) -> Standing:
+        runtime = self._runtime
+        return Standings(run_id, runtime.value).feed(runtime.journal.events(run_id)).now()
+
+    def agents(self, request: Request) -> Response:
+        """How each agent stands, and what waits for a person."""
+        run_id = request.path_params["run_id"]
+        self._runtime.holder(run_id)  # raises for a run that is not there
+        found = self._standing(run_id)
+        agents = [
+            {k: v for k, v in asdict(agent).items() if k != "driven"}
+            | {"driven": self._value(agent.driven)}
+            for agent in found.agents.values()
+        ]
+        waiting = [
+            {"agent": w.agent, "wait": w.wait, "kind": w.kind, "asked": self._asked(w.asked)}
+            for w in found.waiting
+        ]
+        spent = {"spent": dict(found.state.spent()), "budget": found.state.budget.limits()}
+        return JSONResponse({"seq": found.state.seq, "agents": agents, "waiting": waiting, **spent})
+
+    def _value(self, event: Event | None) -> Any:
+        return None if event is None else event.data | {"value": self._runtime.value(event)}
+
+    def _asked(self, event: Event) -> Any:
+        return self._runtime.value(event) or event.data.get("question")
+
+    # ---------------------------------------------------------------- what is said
+
+    async def command(self, request: Request, form: CommandForm) -> Response:
+        run_id = request.path_params["run_id"]
+        seen = self._unchanged(request, run_id)
+        fresh = await self._runtime.command(
+            run_id,
+            form.verb,
+            target=form.target,
+            message=form.message,
+            decided_on=seen,
+            idempotency_key=_key(request),
+        )
+        return JSONResponse({"fresh": fresh}, 202 if fresh else 200)
+
+    async def answer(self, request: Request, form: AnswerForm) -> Response:
+        run_id = request.path_params["run_id"]
+        value = form.value if isinstance(form.value, str) else form.value.model_dump()
+        fresh = await self._runtime.command(
+            run_id, "answer", target=form.wait, message=value, idempotency_key=_key(request)
+        )
+        return JSONResponse({"fresh": fresh}, 202 if fresh else 200)
+
+    async def budget(self, request: Request, form: BudgetForm) -> Response:
+        run_id = request.path_params["run_id"]
+        self._unchanged(request, run_id)
+        await self._runtime.rebudget(run_id, form.target, form.limits)
+        return JSONResponse({}, 202)
+
+    async def take(self, request: Request, form: TakeForm) -> Response:
+        run_id = request.path_params["run_id"]
+        seen = self._unchanged(request, run_id)
+        lease = await self._runtime.take(
+            run_id,
+            form.target,
+            form.owner,
+            seconds=form.seconds,
+            most=form.most,
+            then=form.then,
+            alone=form.alone,
+            decided_on=seen,
+        )
+        return JSONResponse({k: v for k, v in asdict(lease).items() if k != "run_id"}, 201)
+
+    async def renew(self, request: Request, form: RenewForm) -> Response:
+        await self._runtime.renew(form.lease.of(request.path_params["run_id"]))
+        return JSONResponse({})
+
+    async def act(self, request: Request, form: ActForm) -> Response:
+        lease = form.lease.of(request.path_params["run_id"])
+        key = request.headers.get(_KEY, "")
+        id = await self._runtime.act(lease, form.what, to=form.to, idempotency_key=key)
+        return JSONResponse({"order": id}, 202)
+
+    async def back(self, request: Request, form: BackForm) -> Response:
+        lease = form.lease.of(request.path_params["run_id"])
+        id = await self._runtime.hand_back(lease, {"how": form.how, "note": form.note})
+        return JSONResponse({"order": id}, 202)
+
+    def _unchanged(self, request: Request, run_id: str) -> int | None:
+        """The number in ``If-Match``. Raises where somebody has said something to the run since,
+        or the number is none; a run's own events do not count: they never stop."""
+        given = request.headers.get("if-match")
+        self._runtime.holder(run_id)  # raises for a run that is not there
+        if given is None:
+            return None
+        text = given.strip().strip('"')
+        if not text.isascii() or not text.isdigit():
+            raise HTTPException(400, f"If-Match {given[:40]!r} is no number of an event")
+        query = "SELECT max(seq) FROM events WHERE run_id=? AND type='command'"
+        ((last,),) = self._runtime.journal.read(query, run_id)
+        if last is not None and last > int(text):
+            raise HTTPException(412, f"a command came at {last}, after {text}")
+        return int(text)
+
+
+def _key(request: Request) -> str:
+    key = request.headers.get(_KEY, "")
+    if not 1 <= len(key) <= 200 or not key.isascii() or not key.isprintable():
+        raise HTTPException(400, "give an Idempotency-Key: 1 to 200 characters, new for each order")
+    return key
+
+
+Handler = Callable[[Request, F], Awaitable[Response]]
+
+
+def _post(path: str, form: type[F], handler: Handler[F]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            raise HTTPException(415, "the body is to be application/json")
+        try:
+            found = form.model_validate_json(await request.body())
+        except ValidationError as error:
+            told = [
+                f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}"
+                for e in error.errors(include_url=False, include_input=False)
+            ]
+            raise HTTPException(400, "; ".join(told)[:2_000]) from error
+        return await handler(request, found)
+
+    return Route(path, endpoint, methods=["POST"])
