@@ -67,6 +67,7 @@ OPERATIONS = (
     Operation("get", "/api/blobs/{name}", "A content, by its hash.", _BYTES, query=_PIECE),
     Operation("get", "/api/openapi.json", "This description."),
     Operation("get", f"{RUN}/agents", "How each agent stands, and what waits for a person."),
+    Operation("get", f"{RUN}/orders/{{order}}", "What came of an order to an agent."),
     Operation(
         "post",
         f"{RUN}/commands",

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from manyhands.agents.approval import Decision
+from manyhands.agents.driving import DONE
 from manyhands.agents.standing import Standing, Standings
 from manyhands.runtime import Budget, Event, Lease
 from manyhands.runtime.commands import Commands
@@ -24,6 +25,8 @@ from manyhands.runtime.commands import Commands
 F = TypeVar("F", bound=BaseModel)
 
 _KEY = "idempotency-key"
+#: Characters of an order's result.
+MOST = 200_000
 
 
 class _Form(BaseModel):
@@ -108,6 +111,7 @@ class Orders:
         """Below the path ``run``, which has the parameter ``run_id``."""
         return [
             Route(f"{run}/agents", self.agents),
+            Route(f"{run}/orders/{{order}}", self.order),
             _post(f"{run}/commands", CommandForm, self.command),
             _post(f"{run}/answers", AnswerForm, self.answer),
             _post(f"{run}/budget", BudgetForm, self.budget),
@@ -137,6 +141,21 @@ class Orders:
         ]
         spent = {"spent": dict(found.state.spent()), "budget": found.state.budget.limits()}
         return JSONResponse({"seq": found.state.seq, "agents": agents, "waiting": waiting, **spent})
+
+    def order(self, request: Request) -> Response:
+        """What came of an order, once something has."""
+        run_id, order = request.path_params["run_id"], request.path_params["order"]
+        self._runtime.holder(run_id)  # raises for a run that is not there
+        query = (
+            "SELECT seq FROM events WHERE run_id=? AND type=?"
+            " AND json_extract(data,'$.order')=? ORDER BY seq DESC LIMIT 1"
+        )
+        rows = self._runtime.journal.read(query, run_id, DONE, order)
+        if not rows:
+            return JSONResponse({"done": False})
+        (event,) = self._runtime.journal.events(run_id, after=rows[0][0] - 1, before=rows[0][0] + 1)
+        text = self._runtime.value(event)
+        return JSONResponse({"done": True, "ok": event.data["ok"], "text": str(text or "")[:MOST]})
 
     def _value(self, event: Event | None) -> Any:
         return None if event is None else event.data | {"value": self._runtime.value(event)}

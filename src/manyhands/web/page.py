@@ -45,6 +45,7 @@ MODULES = (
     "answer.js",
     "work.js",
     "runs.js",
+    "control.js",
     "app.js",
 )
 _KINDS = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}

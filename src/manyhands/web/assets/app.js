@@ -6,6 +6,8 @@ import { Contents, announce, textBox } from "./contents.js";
 import { KIND_NAMES, STATE } from "./keys.js";
 import { Lanes } from "./lanes.js";
 import { View } from "./view.js";
+import { Control } from "./control.js";
+import { Live } from "./source.js";
 import { byId, count, el, short } from "./dom.js";
 import { drawBurnDown, listAgents, listArtifacts, summarise } from "./panels.js";
 import { listRuns } from "./runs.js";
@@ -25,7 +27,7 @@ const RUNS_MS = 1500;
 
 /** By the first word of a team's records: what its tab is called, and what is in it. */
 const TEAMS = /** @type {const} */ ({ lab: ["Study", studyView], answer: ["Answer", answerView], code: ["Work", workView] });
-const TABS = ["tab-team", "tab-agents", "tab-artifacts"];
+const TABS = ["tab-team", "tab-control", "tab-agents", "tab-artifacts"];
 
 /** One run on the page, until it is closed. */
 export class RunPage {
@@ -48,7 +50,9 @@ export class RunPage {
       onLane: (path) => this.focusOn(path),
       onWindow: () => this.burn(),
     });
+    this.control = source instanceof Live ? new Control(source, run) : null;
     this.listen();
+    byId("tab-control").hidden = !this.control;
     this.line = "connecting";
     this.unfollow = source.follow(run, 0, {
       onBatch: (events) => this.take(events),
@@ -74,6 +78,7 @@ export class RunPage {
   close() {
     this.unfollow();
     this.stop.abort();
+    this.control?.close();
     clearTimeout(this.later);
     this.lanes.close();
     this.card.hide();
@@ -132,8 +137,16 @@ export class RunPage {
     panel.setAttribute("aria-labelledby", tab);
     const onSeq = (/** @type {number} */ seq) => void this.showEvent(seq);
     if (tab === "tab-artifacts") panel.replaceChildren(...listArtifacts(this.view, this.contents, onSeq));
+    else if (tab === "tab-control") this.listControl(panel);
     else if (tab === "tab-agents") panel.replaceChildren(...listAgents(this.view, (path) => this.focusOn(path)));
     else this.listTeam(panel, onSeq);
+  }
+
+  /** It looks by itself, and keeps what was typed. @param {HTMLElement} panel */
+  listControl(panel) {
+    if (!this.control || panel.contains(this.control.root)) return;
+    panel.replaceChildren(this.control.root);
+    void this.control.look();
   }
 
   /** Drawn anew, with what was open open again. @param {HTMLElement} panel @param {(seq: number) => void} onSeq */

@@ -116,8 +116,8 @@ const REDUCERS = {
   },
   command: (view, event, data) => {
     view.commands.push({ seq: event.seq, ts: event.ts, ...data });
-    if (data.verb === "pause") view.paused = true;
-    if (data.verb === "continue" || data.verb === "stop") view.paused = false;
+    if (data.verb === "pause" && !data.target) view.paused = true;
+    if ((data.verb === "continue" && !data.target) || data.verb === "stop") view.paused = false;
     const waiting = data.verb === "answer" ? view.waits.get(data.target) : undefined;
     if (waiting !== undefined) {
       view.state.set(waiting, STATE.DONE);

@@ -21,10 +21,11 @@ export class Live {
     this.exportUrl = true;
   }
 
-  /** @param {string} path @param {Record<string, string>} [headers] @param {AbortSignal} [signal] */
-  async ask(path, headers = {}, signal) {
+  /** @param {string} path @param {Record<string, string>} [headers] @param {AbortSignal} [signal] @param {any} [body] what is posted, as JSON */
+  async ask(path, headers = {}, signal, body) {
+    const posted = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
     const answer = await fetch(path, {
-      headers: { authorization: `Bearer ${this.token}`, ...headers }, signal, cache: "no-store",
+      ...posted, headers: { authorization: `Bearer ${this.token}`, ...headers }, signal, cache: "no-store",
     });
     if (!answer.ok) {
       const told = await answer.json().catch(() => ({}));
