@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from manyhands.errors import ManyhandsError, RunNotFound
-from manyhands.runtime.reading import Reader
+from manyhands.errors import ConfigError, ManyhandsError, RunNotFound
+from manyhands.runtime import Runtime
 from manyhands.runtime.transfer import export_lines
+from manyhands.web.commands import fork
 from manyhands.web.page import asset, html_pieces, index
 from manyhands.web.stream import messages
 from manyhands.web.wire import content_of
@@ -29,10 +30,10 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Api:
-    """``reader``: of the one journal that is served."""
+    """``runtime``: of the one journal that is served. It drives nothing."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, runtime: Runtime) -> None:
+        self._reader = self._runtime = runtime
 
     def app(self) -> Starlette:
         run = "/api/runs/{run_id:path}"
@@ -44,9 +45,15 @@ class Api:
                 Route(f"{run}/events/{{seq:int}}/{{part}}", self.content),
                 Route(f"{run}/events", self.events),
                 Route(f"{run}/export", self.export),
+                Route(f"{run}/fork", self.fork, methods=["POST"]),
                 Route("/api/blobs/{name}", self.blob),
             ],
-            exception_handlers={RunNotFound: _missing, ManyhandsError: _failed},
+            exception_handlers={
+                RunNotFound: _missing,
+                ConfigError: _refused,
+                ManyhandsError: _failed,
+                HTTPException: _wrong,
+            },
         )
 
     def index(self, request: Request) -> Response:
@@ -99,6 +106,12 @@ class Api:
             headers={"content-disposition": f'attachment; filename="{name}"'},
         )
 
+    async def fork(self, request: Request) -> Response:
+        run_id = request.path_params["run_id"]
+        self._reader.holder(run_id)
+        new, fresh = await fork(self._runtime, run_id, request)
+        return JSONResponse({"run": new}, 201 if fresh else 200)
+
     def _lines(self, run_id: str) -> Iterator[str]:
         for line in export_lines(self._reader.journal, run_id):
             yield line + "\n"
@@ -127,6 +140,15 @@ async def _encoded(stream: AsyncGenerator[str]) -> AsyncGenerator[bytes]:
 
 def _missing(request: Request, error: Exception) -> Response:
     return _told(error, 404)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    return _told(error, 422)
+
+
+def _wrong(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _failed(request: Request, error: Exception) -> Response:
