@@ -277,7 +277,7 @@ function attempt(value) {
   const said = value.reported;
   /** @type {(Node | string)[]} */
   const made = [el("dl", { class: "facts" },
-    ...fact("model", short(value.model, 60)),
+    ...fact("model", short(value.model ?? "unknown", 60)),
     ...fact("charged", `${count(charged.input_tokens)} in, ${count(charged.output_tokens)} out, ${money(charged.micro_usd ?? 0)}`),
     ...fact("server says", said ? `${count(said.input_tokens)} in, ${count(said.output_tokens)} out` : "unknown"),
     ...fact("latency", duration(value.seconds ?? NaN)),

@@ -88,7 +88,7 @@ export class ComparePage {
     return el("div", {},
       table(`${count(pairs.length - parted)} steps are the same, ${count(parted)} are not`, ["", ">left", ">right", ">right − left"], [
         ["run", links[0], links[1], ""],
-        ...figures.map(([name, a, b, told]) => [name, told(a), told(b), `${b < a ? "−" : b > a ? "+" : ""}${told(Math.abs(b - a))}`]),
+        ...figures.map(([name, a, b, told]) => [name, told(a), told(b), a === b ? "–" : `${b < a ? "−" : "+"}${told(Math.abs(b - a))}`]),
       ]));
   }
 
