@@ -13,6 +13,7 @@ from manyhands.runtime import Event
 from manyhands.testing.models import answer
 from tests.answering.stage import SHIP
 from tests.answering.stage import Stage as Answering
+from tests.coding.stage import Stage as Coding
 from tests.web.stage import Writing, drawn, lay_down, many, site
 from tests.web.test_server import bearer, served
 
@@ -150,6 +151,20 @@ async def test_a_fork_of_agents_that_used_tools_goes_on_and_so_does_its_own(tmp_
             outcome = await (await runtime.resume(run)).result()
             assert outcome.answer == whole.answer
             assert runtime.view(run).origin == "asked"
+
+
+@pytest.mark.needs("bubblewrap")
+async def test_a_fork_of_a_change_of_a_repository_goes_on(tmp_path: Path) -> None:
+    stage = Coding(tmp_path)
+    whole = await stage.solve()
+    steps = [e.key for e in stage.events if e.type == "step.started"]
+    midway = next(key for key in steps if key.endswith("tasks/sums/coder/turn/2/request/1"))
+    async with stage.runtime() as runtime:
+        for before in ("orchestrator/turn/1/request/1", midway):
+            run = await runtime.fork("solved", before)
+            outcome = await (await runtime.resume(run)).result()
+            assert outcome.complete
+            assert runtime.journal.blob(outcome.patch) == runtime.journal.blob(whole.patch)
 
 
 def _turns(write: Writing, *steps: tuple[str, str, bool]) -> list[Event]:
