@@ -109,6 +109,11 @@ async def test_hostile_content_in_every_field_is_text(tmp_path: Path, width: int
             await page.evaluate("location.hash = ''")
             await page.wait_for_selector(f"[data-run='run-{i}']")
             await assert_harmless(page, width)
+            await page.evaluate(f"location.hash = 'run=run-{i}&with=run-0'")
+            await page.wait_for_selector(f"body[data-ready='{len(events)} {len(events)}']")
+            await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+            await page.wait_for_timeout(50)
+            await assert_harmless(page, width)
         assert [text for text in at.wrong if "404" not in text] == []
 
 

@@ -200,7 +200,7 @@ class Asking:
         text = attempt.text.strip()[:_SUMMARY_BYTES]
         if not text:
             return ""
-        marked = delimit("data", text, f"{self._scope.id}/{self._scope.key(key)}/summary")
+        marked = delimit("data", text, f"{self._scope.origin}/{self._scope.key(key)}/summary")
         return f"Your summary of them:\n{marked}"
 
     def spent(self, spend: Spend, reported: Usage | None) -> None:

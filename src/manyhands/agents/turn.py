@@ -391,7 +391,7 @@ class _Agent:
         )
 
     def _shown(self, item: Item) -> str:
-        data = delimit("data", item.text, f"{self._scope.id}/{self._scope.path}/{item.title}")
+        data = delimit("data", item.text, f"{self._scope.origin}/{self._scope.path}/{item.title}")
         return f"{_line(item.title)} (from {_line(item.agent)}):\n{data}"
 
     def _say(self, text: str, *, origin: str, agent: str = HARNESS) -> None:
@@ -593,13 +593,13 @@ class _Agent:
         if self._asking.choice is not None and not attempt.calls:
             said = assistant_message(attempt.text, ())
             self._context.add(said, origin=origin, agent=self._scope.path)
-            told = told_message(results, self._scope.id)
+            told = told_message(results, self._scope.origin)
             self._context.add(told, origin=results[0].origin, agent=results[0].agent)
             return
         said = assistant_message(attempt.text, named)
         self._context.add(said, origin=origin, agent=self._scope.path)
         for result in results:
-            message = result_message(result, self._scope.id)
+            message = result_message(result, self._scope.origin)
             self._context.add(message, origin=result.origin, agent=result.agent)
 
     async def _fault(self, key: str, attempt: Attempt, found: Faulty) -> Report[Any] | None:

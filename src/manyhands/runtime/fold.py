@@ -68,7 +68,8 @@ class RunState:
     """Everything that is known of a run. Times are unix seconds.
 
     ``active``: seconds held by a process; what passed between the last event and a crash is not
-    known, and not in it. ``stop_seq``: the event that asked for a stop.
+    known, and not in it. ``stop_seq``: the event that asked for a stop. ``origin``: of a fork, the
+    run that began its history.
     """
 
     run_id: str
@@ -85,6 +86,7 @@ class RunState:
     input: Event | None = None
     output: Event | None = None
     forked_from: str = ""
+    origin: str = ""
     steps: dict[str, StepState] = field(default_factory=dict[str, StepState])
     records: dict[str, Event] = field(default_factory=dict[str, Event])
     scopes: dict[str, tuple[Budget, float]] = field(default_factory=dict[str, tuple[Budget, float]])
@@ -158,6 +160,7 @@ def _created(s: RunState, e: Event) -> None:
 
 
 def _forked(s: RunState, e: Event) -> None:
+    s.origin = s.origin or str(e.data["run_id"])
     s.forked_from = f"{e.data['run_id']}@{e.data['before']}"
     s.status, s.error, s.output = Status.INTERRUPTED, None, None
     s.stop_seq = None  # what was asked of the other run

@@ -86,6 +86,12 @@ class Run:
         return self._execution.run_id
 
     @property
+    def origin(self) -> str:
+        """The id of the run that began this history: of a fork, not its own. What a replay has to
+        make again as it was is made from this."""
+        return self._execution.state.origin or self.id
+
+    @property
     def epoch(self) -> int:
         return self._execution.epoch
 

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from manyhands.errors import ConfigError, LeaseHeld, LeaseLost, ManyhandsError, RunNotFound
-from manyhands.runtime.commands import Commands
-from manyhands.runtime.reading import Reader
+from manyhands.runtime import Runtime
 from manyhands.runtime.transfer import export_lines
+from manyhands.web.commands import fork
 from manyhands.web.description import description
 from manyhands.web.orders import Orders
 from manyhands.web.page import asset, html_pieces, index
@@ -32,10 +32,10 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Api:
-    """``reader``: of the one journal that is served."""
+    """``runtime``: of the one journal that is served. It drives nothing."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, runtime: Runtime) -> None:
+        self._reader = self._runtime = runtime
 
     def app(self) -> Starlette:
         run = "/api/runs/{run_id:path}"
@@ -47,16 +47,13 @@ class Api:
                 Route(f"{run}/events/{{seq:int}}/{{part}}", self.content),
                 Route(f"{run}/events", self.events),
                 Route(f"{run}/export", self.export),
+                Route(f"{run}/fork", self.fork, methods=["POST"]),
                 Route("/api/blobs/{name}", self.blob),
                 Route("/api/openapi.json", self.description),
-                *self._orders(run),
+                *Orders(self._runtime).routes(run),
             ],
-            exception_handlers={ManyhandsError: _failed, HTTPException: _refused},
+            exception_handlers={ManyhandsError: _failed, HTTPException: _wrong},
         )
-
-    def _orders(self, run: str) -> list[Route]:
-        """Runs can be spoken to where more than a reader is served."""
-        return Orders(self._reader).routes(run) if isinstance(self._reader, Commands) else []
 
     def description(self, request: Request) -> Response:
         return JSONResponse(description())
@@ -111,6 +108,12 @@ class Api:
             headers={"content-disposition": f'attachment; filename="{name}"'},
         )
 
+    async def fork(self, request: Request) -> Response:
+        run_id = request.path_params["run_id"]
+        self._reader.holder(run_id)
+        new, fresh = await fork(self._runtime, run_id, request)
+        return JSONResponse({"run": new}, 201 if fresh else 200)
+
     def _lines(self, run_id: str) -> Iterator[str]:
         for line in export_lines(self._reader.journal, run_id):
             yield line + "\n"
@@ -137,9 +140,10 @@ async def _encoded(stream: AsyncGenerator[str]) -> AsyncGenerator[bytes]:
         yield message.encode()
 
 
-def _refused(request: Request, error: Exception) -> Response:
+def _wrong(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail, "next": ""}, error.status_code, error.headers)
+    told = {"error": error.detail, "next": ""}
+    return JSONResponse(told, error.status_code, error.headers)
 
 
 def _failed(request: Request, error: Exception) -> Response:
@@ -148,4 +152,4 @@ def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.what, "next": error.next}, status)
 
 
-_STATUS = ((RunNotFound, 404), (LeaseHeld, 409), (LeaseLost, 410), (ConfigError, 409))
+_STATUS = ((RunNotFound, 404), (LeaseHeld, 409), (LeaseLost, 410), (ConfigError, 422))

@@ -17,6 +17,12 @@ from manyhands.web import orders
 RUN = "/api/runs/{run_id}"
 
 
+class ForkForm(BaseModel):
+    """What comes before this event is kept."""
+
+    before: int
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """``query``: name -> what it is. ``answers``: status -> what it means, beside those of all."""
@@ -34,6 +40,7 @@ class Operation:
 _PIECE = (("from", "The first byte. Default: 0."), ("most", "Bytes at most. Default: 65536."))
 _MATCH = ("If-Match", "The last event that you have seen; 412 where a command came after it.")
 _ONCE = ("Idempotency-Key", "New for each order: sent again, it is done once.")
+_SEEN = ("If-Match", "The last event that you have seen. It is needed.")
 _STREAM = "text/event-stream"
 _BYTES = "application/octet-stream"
 _HELD = (409, "Somebody else drives it.")
@@ -67,6 +74,14 @@ OPERATIONS = (
     Operation("get", "/api/blobs/{name}", "A content, by its hash.", _BYTES, query=_PIECE),
     Operation("get", "/api/openapi.json", "This description."),
     Operation("get", f"{RUN}/agents", "How each agent stands, and what waits for a person."),
+    Operation(
+        "post",
+        f"{RUN}/fork",
+        'A new run with the history before an event: `{"before": NUMBER}`.',
+        form=ForkForm,
+        headers=(_ONCE, _SEEN),
+        answers=((201, "The fork."), _AGAIN, (428, "If-Match is missing.")),
+    ),
     Operation("get", f"{RUN}/orders/{{order}}", "What came of an order to an agent."),
     Operation(
         "post",
@@ -120,10 +135,11 @@ _ALL = {
     401: "The token is missing or wrong.",
     403: "Asked from another origin.",
     404: "There is no such run, event or content.",
-    409: "The run has ended, or is not as this asks for.",
-    412: "A command came since.",
+    409: "An idempotency key that was used for something else.",
+    412: "A command came since, or what was seen is not there.",
     413: "The body is too long.",
     415: "The body is not JSON.",
+    422: "The run has ended, or is not as this asks for.",
 }
 
 

@@ -67,6 +67,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > BODY_LIMIT:
             return 413, f"a body of {length[:20]} bytes; the limit is {BODY_LIMIT}", "send less"
+        if origin is None and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            return 403, "a command without an origin", "send the page's own as Origin"
         if not scope["path"].startswith("/api/"):
             return None  # the page's own files, which hold no secret
         given = headers.get("authorization", "").removeprefix("Bearer ")

@@ -44,6 +44,8 @@ MODULES = (
     "study.js",
     "answer.js",
     "work.js",
+    "align.js",
+    "compare.js",
     "runs.js",
     "control.js",
     "app.js",

@@ -15,7 +15,7 @@ from collections.abc import Generator
 import uvicorn
 
 from manyhands.errors import ConfigError
-from manyhands.runtime.reading import Reader
+from manyhands.runtime import Runtime
 from manyhands.web.api import Api
 from manyhands.web.guard import Guard, is_loopback
 
@@ -37,20 +37,20 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Server:
-    """``async with Server(reader) as server``: ``server.url`` is there to be opened.
+    """``async with Server(runtime) as server``: ``server.url`` is there to be opened.
 
     ``port`` 0: any that is free. ``token``: default, a fresh one of 256 bits.
     """
 
     def __init__(
-        self, reader: Reader, *, host: str = "127.0.0.1", port: int = 0, token: str | None = None
+        self, runtime: Runtime, *, host: str = "127.0.0.1", port: int = 0, token: str | None = None
     ) -> None:
         self.host = host
         self.port = port
         self.token = token or secrets.token_urlsafe(32)
         names = () if is_loopback(host) else (host, socket.gethostname())
         config = uvicorn.Config(
-            Guard(Api(reader).app(), self.token, names),
+            Guard(Api(runtime).app(), self.token, names),
             log_config=None,
             access_log=False,
             server_header=False,

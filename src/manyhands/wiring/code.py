@@ -89,7 +89,7 @@ def code_roles(order: Order) -> dict[str, Role]:
 
 
 def home_of(order: Order, run_id: str) -> Path:
-    """Where a run keeps its copy and its patch."""
+    """Where a run keeps its copy and its patch; a fork works from the copy of its origin."""
     return Path(order.project or order.repo) / ".manyhands" / CODE / run_id
 
 
@@ -102,7 +102,7 @@ async def desk_of(
 ) -> Desk:
     """What the order names, as objects; the copy is made if it is not there."""
     made = sandboxes or make_sandboxes(order.sandbox, image=order.image)
-    home = home_of(order, run.id)
+    home = home_of(order, run.origin)
     base = Path(order.repo)
     notes = tracked = tuple[str, ...]()
     if not order.as_is:

@@ -15,6 +15,7 @@ import { titleOf } from "./layout.js";
 import { studyView } from "./study.js";
 import { answerView } from "./answer.js";
 import { workView } from "./work.js";
+import { ComparePage } from "./compare.js";
 
 /** @typedef {import("./source.js").Source} Source */
 
@@ -291,7 +292,7 @@ export class RunPage {
 
 /** The whole page. @param {Source} source @param {string} only the one run that there is ('': many) */
 export function open(source, only) {
-  /** @type {RunPage | null} */
+  /** @type {RunPage | ComparePage | null} */
   let page = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
@@ -313,16 +314,20 @@ export function open(source, only) {
     page = null;
     clearTimeout(timer);
     byId("trouble").hidden = true;
-    const run = only || new URLSearchParams(location.hash.slice(1)).get("run") || "";
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const run = only || asked.get("run") || "";
+    const other = only ? "" : asked.get("with") ?? "";
     byId("runs").hidden = Boolean(run);
-    byId("run").hidden = !run;
+    byId("run").hidden = !run || Boolean(other);
+    byId("compare").hidden = !run || !other;
     byId("back").hidden = !run || Boolean(only);
     delete document.body.dataset.ready;
     document.title = run ? `${short(run, 60)} – Manyhands` : "Manyhands";
-    if (run) page = new RunPage(source, run);
+    if (run && other) page = new ComparePage(source, run, other);
+    else if (run) page = new RunPage(source, run);
     else void renew();
     const download = byId("download");
-    download.hidden = !run || !source.exportUrl;
+    download.hidden = !run || Boolean(other) || !source.exportUrl;
     download.onclick = () => void /** @type {any} */ (source).download(run, "html").catch(fail);
   };
   addEventListener("hashchange", route);

@@ -73,7 +73,29 @@ export class Card {
         ...(amounts.tokens ? fact(view.used[at] ? "tokens" : "reserved", count(amounts.tokens)) : []),
         ...(charged ? fact("in / out", `${count(charged.input_tokens)} / ${count(charged.output_tokens)}`) : []),
         ...(amounts.micro_usd ? fact("money", money(amounts.micro_usd)) : []),
-        ...fact("events", el("span", {}, this.link(view.seqs.get(at)), " – ", this.link(view.lasts.get(at))))));
+        ...fact("events", el("span", {}, this.link(view.seqs.get(at)), " – ", this.link(view.lasts.get(at))))),
+      this.forking(view.seqs.get(at)));
+  }
+
+  /** A new run that has all that was before this step. The button's key is its own: twice is once. @param {number} before */
+  forking(before) {
+    const { source, run } = this.contents;
+    if (!source.fork || before < 3) return null;
+    const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    const told = el("p", { class: "soft", role: "status" });
+    const button = el("button", { type: "button", class: "quiet", onclick: async () => {
+      button.disabled = true;
+      try {
+        const fork = await /** @type {NonNullable<typeof source.fork>} */ (source.fork)(run, before, this.view.seq, key);
+        told.replaceChildren("New run ", el("a", { href: `#run=${encodeURIComponent(fork)}` }, short(fork, 80)), ": ",
+          el("code", {}, `manyhands resume ${short(fork, 200)}`), " goes on from before this step; then ",
+          el("a", { href: `#run=${encodeURIComponent(run)}&with=${encodeURIComponent(fork)}` }, "compare"));
+      } catch (error) {
+        told.replaceChildren(`Not forked: ${inert(error instanceof Error ? error.message : error)}`);
+        button.disabled = false;
+      }
+    } }, "Fork before this step");
+    return el("div", { class: "forking" }, button, told);
   }
 
   /** @param {string} title @param {(Node | string)[]} children */
@@ -255,7 +277,7 @@ function attempt(value) {
   const said = value.reported;
   /** @type {(Node | string)[]} */
   const made = [el("dl", { class: "facts" },
-    ...fact("model", short(value.model, 60)),
+    ...fact("model", short(value.model ?? "unknown", 60)),
     ...fact("charged", `${count(charged.input_tokens)} in, ${count(charged.output_tokens)} out, ${money(charged.micro_usd ?? 0)}`),
     ...fact("server says", said ? `${count(said.input_tokens)} in, ${count(said.output_tokens)} out` : "unknown"),
     ...fact("latency", duration(value.seconds ?? NaN)),

@@ -12,7 +12,7 @@ import { textBox } from "./contents.js";
  * @typedef {{agent: string, wait: string, kind: string, asked: any}} Waiting
  * @typedef {{target: string, owner: string, token: string, seconds: number, alone: boolean}} Lease
  * @typedef {{ask: (path: string, headers?: Record<string, string>, signal?: AbortSignal,
- *   body?: any) => Promise<Response>}} Server
+ *   body?: string) => Promise<Response>}} Server
  */
 
 const RENEW_MS = 900;
@@ -74,7 +74,7 @@ export class Control {
   async post(path, body) {
     this.trouble.replaceChildren();
     const headers = { "idempotency-key": crypto.randomUUID(), "content-type": "application/json" };
-    const answer = await this.server.ask(`${this.place}/${path}`, headers, undefined, body);
+    const answer = await this.server.ask(`${this.place}/${path}`, headers, undefined, JSON.stringify(body));
     return answer.json();
   }
 

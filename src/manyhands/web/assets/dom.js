@@ -82,6 +82,8 @@ const SIGNS = {
   blocked: "?", in_doubt: "?", unknown: "?", partial: "◐", compacted: "≈", retrying: "↻",
   ok: "✓", promoted: "▲", "not better": "▽", inconclusive: "?", crashed: "✕", "timed out": "✕",
   timeout: "✕", merged: "✓", ship: "✓", revise: "↻", conflict: "✕", refused: "✕", "held back": "‖",
-  waiting: "?", pending: "·", doing: "▶", measured: "✓", paused: "‖", pausing: "‖", human: "☺", resuming: "▶", ended: "■",
+  "given other": "≠", "ended other": "≠", "only left": "←", "only right": "→",
+  waiting: "?", pending: "·", doing: "▶", measured: "✓", paused: "‖", pausing: "‖",
+  human: "☺", resuming: "▶", ended: "■",
   proposed: "○", superseded: "⤳", stale: "⌛",
 };

@@ -8,7 +8,8 @@
  *   follow: (run: string, after: number, on: Following) => () => void,
  *   content: (run: string, name: string, from: number, most: number) =>
  *     Promise<{bytes: Uint8Array, total: number}>,
- *   exportUrl: boolean}} Source
+ *   exportUrl: boolean,
+ *   fork?: (run: string, before: number, seen: number, key: string) => Promise<string>}} Source
  * @typedef {{onBatch: (events: any[]) => void, onHeld: (held: boolean) => void,
  *   onLine: (word: string) => void, onDamage: (why: string) => void}} Following
  */
@@ -21,11 +22,11 @@ export class Live {
     this.exportUrl = true;
   }
 
-  /** @param {string} path @param {Record<string, string>} [headers] @param {AbortSignal} [signal] @param {any} [body] what is posted, as JSON */
+  /** @param {string} path @param {Record<string, string>} [headers] @param {AbortSignal} [signal] @param {string} [body] */
   async ask(path, headers = {}, signal, body) {
-    const posted = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
     const answer = await fetch(path, {
-      ...posted, headers: { authorization: `Bearer ${this.token}`, ...headers }, signal, cache: "no-store",
+      method: body === undefined ? "GET" : "POST", body,
+      headers: { authorization: `Bearer ${this.token}`, ...headers }, signal, cache: "no-store",
     });
     if (!answer.ok) {
       const told = await answer.json().catch(() => ({}));
@@ -82,6 +83,14 @@ export class Live {
     };
     void forever();
     return () => stop.abort();
+  }
+
+  /** A new run with the events before one of this run's; once, however often it is asked with this key. @param {string} run @param {number} before @param {number} seen @param {string} key @returns {Promise<string>} */
+  async fork(run, before, seen, key) {
+    const answer = await this.ask(`/api/runs/${encodeURI(run)}/fork`, {
+      "content-type": "application/json", "if-match": `"${seen}"`, "idempotency-key": key,
+    }, undefined, JSON.stringify({ before }));
+    return (await answer.json()).run;
   }
 
   /** The file of an export, as a download. @param {string} run @param {string} form */

@@ -122,6 +122,8 @@ export class View {
     this.lost = [];
     /** @type {any[]} */
     this.about = [];
+    /** @type {string[]} the hash of what each step was given ('': it is not known) */
+    this.args = [];
     /** @type {Map<string, string>} */
     this.effects = new Map();
 
@@ -212,6 +214,7 @@ export class View {
     this.used.push(null);
     this.lost.push(null);
     this.about.push(null);
+    this.args.push("");
     if (Number.isNaN(lane.from)) lane.from = this.time;
     lane.spans.push(at);
     lane.dirty = true;
@@ -279,6 +282,7 @@ export class View {
     const at = this.addSpan(lane, event.key, kindOf(rest), event.seq);
     if (this.kind.get(at) === KIND.TOOL) this.about[at] = { tool: this.calledAs(lane, rest) };
     this.steps.set(event.key, at);
+    this.args[at] = event.data?.args ?? "";
     this.effects.set(event.key, event.data?.effect ?? "idempotent"); // of its first event
     this.outcomes[STATE.STARTED]++;
     return at;
