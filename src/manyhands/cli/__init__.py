@@ -7,7 +7,7 @@ import sys
 import typer
 
 from manyhands import __version__
-from manyhands.cli import answer, check, code, doctor, lab, models, parse, runs, tasks
+from manyhands.cli import answer, check, code, doctor, lab, models, otel, parse, runs, tasks
 from manyhands.cli.printing import complain
 from manyhands.errors import ManyhandsError
 
@@ -28,6 +28,7 @@ app.command("parse")(parse.parse_text)
 app.command("check")(check.check)
 app.command("answer")(answer.answer)
 app.command("code")(code.code)
+app.command("otel")(otel.otel)
 app.add_typer(answer.memory, name="memory")
 app.add_typer(lab.app, name="lab")
 app.add_typer(tasks.app, name="tasks")
