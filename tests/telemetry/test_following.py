@@ -250,7 +250,7 @@ def peak(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    "count", [100_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    "count", [20_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 def test_memory_does_not_grow_with_the_journal(tmp_path: Path, count: int) -> None:
     long_run(tmp_path / "long.db", count)

@@ -18,7 +18,7 @@ from tests.coding.stage import Stage as Coding
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1.jsonl"
 
 #: The runs are too long to be shown with an example.
-QUIETLY = settings(verbosity=Verbosity.quiet, deadline=None)
+QUIETLY = settings(verbosity=Verbosity.quiet, deadline=None, max_examples=25)
 #: A journal's events, and its blobs.
 Told = tuple[list[Event], dict[str, bytes]]
 

@@ -15,7 +15,7 @@ import heapq
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,9 +25,11 @@ from manyhands.agents.request import Attempt
 from manyhands.agents.stepcheck.replies import kind_of
 from manyhands.agents.stepcheck.watch import FLAG
 from manyhands.runtime import Event, Status, Type
+from manyhands.telemetry import facts
 from manyhands.telemetry import names as n
 from manyhands.telemetry.content import Content, Told
-from manyhands.telemetry.scopes import Agent, Chat, Scope, Scopes, facts_of
+from manyhands.telemetry.facts import Open
+from manyhands.telemetry.scopes import Agent, Chat, Scope, Scopes
 from manyhands.telemetry.spans import Facts, Ids, Link, Mark, Span, shown
 
 _REQUEST = re.compile(r"(?:turn/\d+|final)(?:/again-\d+)?/request/\d+|.+/summary/\d+")
@@ -39,22 +41,6 @@ _LOOP = re.compile(r"begin|time|left|turn/\d+/(?:stopping|steers|inbox|time|flag
 
 INTERRUPTED, IN_DOUBT, UNFINISHED = "interrupted", "in_doubt", "unfinished"
 _RESUMABLE = frozenset({Status.KILLED, Status.FAILED})
-_UNITS = ("tokens", "requests", "micro_usd")
-
-
-@dataclass(slots=True)
-class _Open:
-    """An attempt at a step that has no end yet. ``end``: it will have none, and this is when it was
-    last known to go on."""
-
-    key: str
-    scope: str
-    attempt: int
-    start: float
-    seq: int
-    effect: str
-    cost: dict[str, int]
-    end: float | None = None
 
 
 class Fold:
@@ -70,9 +56,9 @@ class Fold:
         self._content = content
         self._ids = Ids(run_id, 0.0)
         self._scopes = Scopes(Scope("", "", "", 0.0, 0.0))
-        self._steps: dict[str, _Open] = {}
-        self._doubts: dict[str, _Open] = {}
-        self._waits: dict[str, _Open] = {}
+        self._steps: dict[str, Open] = {}
+        self._doubts: dict[str, Open] = {}
+        self._waits: dict[str, Open] = {}
         self._timers: list[tuple[float, str, float]] = []
         self._links: list[Link] = []
         self._about: Facts = {}
@@ -154,26 +140,26 @@ class Fold:
                 self._step(step, step.end, INTERRUPTED)
         self._steps.clear()
         self._status, root.error, root.message = "", "", ""
-        root.mark("run.opened", event.ts, self._where(event, epoch=event.epoch))
+        root.mark("run.opened", event.ts, facts.where(event, epoch=event.epoch))
 
     def _fork(self, event: Event) -> None:
         other, before = str(event.data["run_id"]), event.data["before"]
         origin = self._ids.origin(other)
-        facts: Facts = {f"{n.OURS}run.id": shown(other), f"{n.OURS}before": before}
+        about: Facts = {f"{n.OURS}run.id": shown(other), f"{n.OURS}before": before}
         self._status = ""
-        self._links.append(Link(origin.trace, origin.root, facts))
+        self._links.append(Link(origin.trace, origin.root, about))
         self._about[f"{n.OURS}forked_from"] = f"{shown(other)}@{before}"
-        self._scopes.root.mark("run.forked", event.ts, self._where(event) | facts)
+        self._scopes.root.mark("run.forked", event.ts, facts.where(event) | about)
 
     def _stop(self, event: Event) -> None:
         root = self._scopes.root
         root.last = max(root.last, event.ts)
-        root.mark(str(event.type), event.ts, self._where(event))
+        root.mark(str(event.type), event.ts, facts.where(event))
         if event.type == Type.RUN_BLOCKED:
             self._status, root.error = "blocked", IN_DOUBT
             return
         status = str(event.data["status"])
-        error = facts_of(event.data.get("error"))
+        error = facts.object_of(event.data.get("error"))
         self._status = status
         if status in _RESUMABLE:
             root.error = shown(error.get("kind") or status)
@@ -203,8 +189,8 @@ class Fold:
     def _command(self, event: Event) -> None:
         """Commands are marks of the run; what was said in them is content."""
         verb, target = str(event.data["verb"]), str(event.data["target"])
-        facts = self._where(event, verb=verb, target=shown(target))
-        self._scopes.root.mark("command", event.ts, facts)
+        about = facts.where(event, verb=verb, target=shown(target))
+        self._scopes.root.mark("command", event.ts, about)
         if verb == "answer" and target in self._waits:
             self._wait(self._waits.pop(target), event.ts, "")
         elif verb == "stop":
@@ -222,19 +208,21 @@ class Fold:
         """The scope of this path, which begins now if it was not there."""
         found = self._scopes.get(path)
         if found is None:
-            for call, agent, index in self._scopes.calls(path):
-                if call not in self._scopes:
-                    self._add(call, at, self._call_of(agent, index), index)
+            for call, caller, index in self._scopes.calls(path):
+                agent = self._scopes.agent(caller)
+                if call not in self._scopes and agent is not None:
+                    about = facts.of_call(caller, agent, index, self._content)
+                    self._add(call, at, about, index)
             found = self._scopes.get(path) or self._add(path, at)
         self._scopes.touch(path, at)
         return found
 
     def _add(
-        self, path: str, at: float, facts: Facts | None = None, call: int | None = None
+        self, path: str, at: float, about: Facts | None = None, call: int | None = None
     ) -> Scope:
         parent = self._scopes.around(path).path
         scope = Scope(path, self._ids.of("scope", path), parent, at, at, call=call)
-        scope.facts = facts or {}
+        scope.facts = about or {}
         self._scopes.add(scope)
         return scope
 
@@ -256,9 +244,9 @@ class Fold:
             self._flush(scope.agent)
 
     def _span_of(self, scope: Scope) -> Span:
-        facts: Facts = {f"{n.OURS}run.id": shown(self.run_id), **scope.facts}
+        about: Facts = {f"{n.OURS}run.id": shown(self.run_id), **scope.facts}
         if not scope.path:
-            facts |= self._run_facts()
+            about |= self._run_facts()
             name = f"{n.INVOKE_WORKFLOW} {shown(scope.name)}"
         elif scope.agent is not None:
             name = f"{n.INVOKE_AGENT} {shown(scope.agent.role)}"
@@ -267,7 +255,7 @@ class Fold:
         else:
             name = shown(scope.path.removeprefix(f"{scope.parent}/"))
         if scope.path:
-            facts[f"{n.OURS}scope"] = shown(scope.path)
+            about[f"{n.OURS}scope"] = shown(scope.path)
         return Span(
             self.trace,
             scope.id,
@@ -275,7 +263,7 @@ class Fold:
             name,
             scope.start,
             max(scope.start, scope.last),
-            facts,
+            about,
             tuple(scope.marks),
             tuple(self._links) if not scope.path else (),
             scope.error,
@@ -295,26 +283,19 @@ class Fold:
 
     # ---------------------------------------------------------------- steps
 
-    def _opened(self, event: Event, scope: str) -> _Open:
-        d = event.data
-        cost: dict[str, int] = facts_of(d.get("cost"))
-        attempt = int(d.get("attempt", 1))
-        effect = str(d.get("effect", ""))
-        return _Open(event.key, scope, attempt, event.ts, event.seq, effect, cost)
-
     def _start(self, event: Event) -> None:
         path = str(event.data.get("scope", ""))
         found = _TOOL.fullmatch(event.key)
         if event.key.endswith("/act") and found and self._scopes.agent(found[1]) is not None:
             path = found[1]  # the call of a tool, and not a step inside of it
-        self._steps[event.key] = self._opened(event, path)
+        self._steps[event.key] = Open.of(event, path)
         if path:
             self._scope(path, event.ts)
 
     def _finish(self, event: Event) -> None:
         step = self._steps.pop(event.key, None)
         if step is None:  # refused before it began
-            step = self._opened(event, str(event.data.get("scope", "")))
+            step = Open.of(event, str(event.data.get("scope", "")))
         if step.scope:
             self._scope(step.scope, event.ts)
         used = event.data.get("used", step.cost)
@@ -323,7 +304,7 @@ class Fold:
             self._step(step, event.ts, kind, message, used=used, event=event)
             return
         agent = self._scopes.agent(step.scope)
-        rest = event.key.removeprefix(f"{step.scope}/")
+        rest = step.rest
         if agent is None:
             if rest == "begin" and step.scope:
                 self._begin(step, event)
@@ -337,25 +318,18 @@ class Fold:
             return
         self._step(step, event.ts, used=used, event=event)
 
-    def _begin(self, step: _Open, event: Event) -> None:
+    def _begin(self, step: Open, event: Event) -> None:
         """The scope is an agent's: the first of its steps says so."""
-        about = facts_of(self._value(event))
+        about = facts.object_of(self._value(event))
         scope = self._scopes.get(step.scope)
         if scope is None or "role" not in about or "completion" not in about:
             return
         agent = scope.agent = Agent(str(about["role"]), str(about.get("model", "")))
-        scope.facts |= {
-            n.OPERATION: n.INVOKE_AGENT,
-            n.AGENT_NAME: shown(agent.role),
-            n.AGENT_ID: shown(scope.path),
-            n.CONVERSATION: self._conversation(scope.path),
-            n.REQUEST_MODEL: shown(agent.model),
-            n.PROVIDER: n.provider_of(agent.model),
-        }
+        scope.facts |= facts.of_agent(self.run_id, scope.path, agent)
 
     def _step(
         self,
-        step: _Open,
+        step: Open,
         at: float,
         error: str = "",
         message: str = "",
@@ -366,26 +340,29 @@ class Fold:
     ) -> None:
         """A span of an attempt that is over: of a call of a tool, a request, or any other step."""
         agent = self._scopes.agent(step.scope)
-        rest = step.key.removeprefix(f"{step.scope}/")
-        facts, client = self._facts(step, step.cost if used is None else used, event), False
+        rest, client = step.rest, False
+        used = step.cost if used is None else used
+        about = facts.of_step(self.run_id, step, used, event)
         tool = _TOOL.fullmatch(step.key)
         if agent is not None and tool is not None and tool[1] == step.scope:
-            facts |= self._call_of(step.scope, int(tool[2]))
-            name = f"{n.EXECUTE_TOOL} {facts.get(n.TOOL_NAME, '')}".rstrip()
+            about |= facts.of_call(step.scope, agent, int(tool[2]), self._content)
+            name = f"{n.EXECUTE_TOOL} {about[n.TOOL_NAME]}"
             if event is not None and event.type == Type.STEP_DONE:
-                error = error or self._result(event, facts)
+                value, place = self._value(event), facts.place(event)
+                told, error = facts.of_result(value, self._content, place)
+                about |= told
         elif agent is not None and _REQUEST.fullmatch(rest):
-            facts |= self._request(agent, step.scope, agent.model)
+            about |= facts.of_request(self.run_id, step.scope, agent, agent.model)
             name, client = f"{n.CHAT} {shown(agent.model)}", True
         elif _LOOP.fullmatch(rest) and self._keeps(step, agent, error, event):
             return
         else:
             check = _CHECK.fullmatch(rest) if agent is not None else None
             name = f"check {shown(check[1])}" if check else shown(rest)
-        facts |= more or {}
-        self._done.append(self._span(step, name, at, facts, error, message, client))
+        about |= more or {}
+        self._done.append(self._span(step, name, at, about, error, message, client))
 
-    def _keeps(self, step: _Open, agent: Agent | None, error: str, event: Event | None) -> bool:
+    def _keeps(self, step: Open, agent: Agent | None, error: str, event: Event | None) -> bool:
         """A step of a loop of turns that has not failed; of an agent's first, it is not known yet
         that there is an agent."""
         if error not in ("", INTERRUPTED):
@@ -395,10 +372,10 @@ class Fold:
 
     def _span(
         self,
-        step: _Open,
+        step: Open,
         name: str,
         at: float,
-        facts: Facts,
+        about: Facts,
         error: str = "",
         message: str = "",
         client: bool = False,
@@ -411,7 +388,7 @@ class Fold:
             name,
             step.start,
             max(step.start, at if step.end is None else step.end),
-            facts,
+            about,
             error=error,
             message=message,
             client=client,
@@ -419,25 +396,6 @@ class Fold:
 
     def _parent(self, path: str) -> str:
         return self._ids.of("scope", path) if path else self._ids.root
-
-    def _facts(self, step: _Open, used: Any, event: Event | None) -> Facts:
-        """Where it is in the journal, and what it was charged there."""
-        facts: Facts = {
-            f"{n.OURS}run.id": shown(self.run_id),
-            f"{n.OURS}step": shown(step.key),
-            f"{n.OURS}attempt": step.attempt,
-            f"{n.OURS}seq": step.seq,
-        }
-        if step.effect:
-            facts[f"{n.OURS}effect"] = step.effect
-        facts |= {f"{n.OURS}spent.{unit}": used[unit] for unit in _UNITS if used and unit in used}
-        if event is not None:
-            facts[f"{n.OURS}end.seq"] = event.seq
-            if event.ref is not None:
-                facts[f"{n.OURS}value.blob"] = event.ref
-            elif event.value is not None:
-                facts[f"{n.OURS}value.characters"] = len(event.value)
-        return facts
 
     def _settle(self, event: Event) -> None:
         """A person or a probe has to say, or has said, what became of a step without an end."""
@@ -453,146 +411,66 @@ class Fold:
             self._step(step, event.ts, error.get(action, ""), event=event, more=settled)
             return
         around = self._scopes.around(event.key).path  # its span was told as in doubt
-        decided = self._opened(event, around)
-        facts = self._facts(decided, {}, event) | settled
+        decided = Open.of(event, around)
+        about = facts.of_step(self.run_id, decided, {}, event) | settled
         name = f"settle {shown(event.key.removeprefix(f'{around}/'))}"
-        span = self._span(decided, name, event.ts, facts, kind=f"settled.{event.seq}")
+        span = self._span(decided, name, event.ts, about, kind=f"settled.{event.seq}")
         self._done.append(span)
 
     # ---------------------------------------------------------------- models and tools
 
-    def _model(self, step: _Open, event: Event, agent: Agent | None, used: Any) -> bool:
+    def _model(self, step: Open, event: Event, agent: Agent | None, used: Any) -> bool:
         """The span of a request that has come back; False: the step is none."""
         try:
             attempt = Attempt.model_validate(self._value(event))
         except ValidationError:
             return False
-        facts = self._facts(step, used, event) | self._reply(attempt, agent, step.scope)
+        about = facts.of_step(self.run_id, step, used, event)
+        about |= facts.of_request(self.run_id, step.scope, agent, attempt.model)
+        about |= facts.of_reply(attempt)
         name = f"{n.CHAT} {shown(attempt.model)}"
         if attempt.error:
             error, told = shown(attempt.error), shown(attempt.message)
-            self._done.append(self._span(step, name, event.ts, facts, error, told, client=True))
+            self._done.append(self._span(step, name, event.ts, about, error, told, client=True))
             return True
         turns = agent is not None and not _SUMMARY.fullmatch(event.key)
         if agent is not None and turns:
             told, agent.told = agent.told, Told()
-            facts |= {n.SYSTEM: told.system} if told.system else {}
-            facts |= {n.INPUT: told.messages} if told.messages else {}
+            about |= {n.SYSTEM: told.system} if told.system else {}
+            about |= {n.INPUT: told.messages} if told.messages else {}
         if self._content is not None:
-            facts[n.OUTPUT] = self._content.said(attempt, self._place(event))
-        span = self._span(step, name, event.ts, facts, client=True)
+            about[n.OUTPUT] = self._content.said(attempt, facts.place(event))
+        span = self._span(step, name, event.ts, about, client=True)
         if agent is None or not turns:
             self._done.append(span)
             return True
         self._flush(agent)
-        agent.attempt, agent.where, agent.chat = attempt, self._place(event), Chat(span, attempt)
+        agent.attempt, agent.where, agent.chat = attempt, facts.place(event), Chat(span, attempt)
         return True
-
-    def _request(self, agent: Agent, path: str, model: str) -> Facts:
-        return {
-            n.OPERATION: n.CHAT,
-            n.PROVIDER: n.provider_of(model),
-            n.REQUEST_MODEL: shown(model),
-            n.AGENT_NAME: shown(agent.role),
-            n.AGENT_ID: shown(path),
-            n.CONVERSATION: self._conversation(path),
-            **agent.context,
-        }
-
-    def _reply(self, attempt: Attempt, agent: Agent | None, path: str) -> Facts:
-        facts: Facts = {
-            n.OPERATION: n.CHAT,
-            n.PROVIDER: n.provider_of(attempt.model),
-            n.REQUEST_MODEL: shown(attempt.model),
-        }
-        if agent is not None:
-            facts |= self._request(agent, path, attempt.model)
-        charged = attempt.charged
-        facts |= {
-            n.INPUT_TOKENS: charged.input_tokens,
-            n.OUTPUT_TOKENS: charged.output_tokens,
-            f"{n.OURS}queued_seconds": attempt.queued_seconds,
-        }
-        if attempt.reported is not None and attempt.dispute:
-            facts[f"{n.OURS}reported.input_tokens"] = attempt.reported.input_tokens
-            facts[f"{n.OURS}reported.output_tokens"] = attempt.reported.output_tokens
-        if not attempt.error:
-            facts[n.RESPONSE_MODEL] = shown(attempt.model)
-            facts[n.FINISH_REASONS] = [shown(attempt.finish_reason)]
-            facts[f"{n.OURS}calls"] = len(attempt.calls)
-        if attempt.first_token_seconds is not None:
-            facts |= {n.STREAM: True, n.FIRST_CHUNK: attempt.first_token_seconds}
-        if attempt.dialect:
-            facts[f"{n.OURS}dialect"] = shown(attempt.dialect)
-        return facts
-
-    def _call_of(self, path: str, index: int) -> Facts:
-        """What the reply says of its call of this index."""
-        agent = self._scopes.agent(path)
-        facts: Facts = {n.OPERATION: n.EXECUTE_TOOL, n.TOOL_TYPE: "function"}
-        if agent is None:
-            return facts
-        facts |= {n.AGENT_NAME: shown(agent.role), n.AGENT_ID: shown(path)}
-        calls = agent.attempt.calls if agent.attempt is not None else ()
-        if index >= len(calls):  # made by a schema over the tools, in the text of the reply
-            return facts | {n.TOOL_NAME: "unknown"}
-        call = calls[index]
-        facts |= {n.TOOL_NAME: shown(call.name, 64), n.TOOL_CALL_ID: shown(call.id, 64)}
-        if self._content is not None:
-            facts[n.TOOL_ARGUMENTS] = self._content.text(call.arguments, agent.where)
-        return facts
-
-    def _result(self, event: Event, facts: Facts) -> str:
-        """The type of what went wrong in a call that came to an end ('': nothing)."""
-        value = facts_of(self._value(event))
-        if self._content is not None and "text" in value:
-            told = self._content.text(str(value["text"]), event.ref or self._place(event))
-            facts[n.TOOL_RESULT] = told
-        code = value.get("code")
-        if isinstance(code, int) and not isinstance(code, bool):
-            facts[f"{n.OURS}exit_code"] = code
-        return "" if value.get("ok", True) else "tool_error"
 
     # ---------------------------------------------------------------- what checks say
 
     def _judged(self, agent: Agent, check: str, event: Event) -> None:
-        """A check of the role's own: what it says is missing, or nothing."""
-        problem = self._value(event)
-        facts: Facts = {
-            n.EVALUATION_NAME: shown(check),
-            n.EVALUATION_LABEL: "fail" if problem else "pass",
-            f"{n.OURS}seq": event.seq,
-        }
-        if problem and self._content is not None:
-            facts[n.EVALUATION_WHY] = self._content.text(str(problem), self._place(event))
         if agent.chat is not None:
-            agent.chat.marks.append(Mark(n.EVALUATION, event.ts, facts))
+            told = facts.of_judgement(check, self._value(event), event, self._content)
+            agent.chat.marks.append(Mark(n.EVALUATION, event.ts, told))
 
     def _flagged(self, event: Event) -> None:
         scope = self._scopes.around(event.key)
-        policy = str(event.data.get("policy", ""))
         for flag in event.data.get("flags", ()):
-            facts: Facts = {
-                n.EVALUATION_NAME: shown(flag["check"]),
-                n.EVALUATION_LABEL: shown(flag.get("verdict", "plausibly broken")),
-                f"{n.OURS}severity": shown(flag.get("severity", "")),
-                f"{n.OURS}policy": policy,
-                f"{n.OURS}seq": event.seq,
-            }
-            if self._content is not None:
-                facts[n.EVALUATION_WHY] = self._content.text(flag["reason"], self._place(event))
+            told = facts.of_flag(flag, event, self._content)
             if scope.agent is not None and scope.agent.chat is not None:
-                scope.agent.chat.marks.append(Mark(n.EVALUATION, event.ts, facts))
+                scope.agent.chat.marks.append(Mark(n.EVALUATION, event.ts, told))
             else:
-                scope.mark(n.EVALUATION, event.ts, facts)
+                scope.mark(n.EVALUATION, event.ts, told)
 
     def _flush(self, agent: Agent) -> None:
         chat, agent.chat = agent.chat, None
         if chat is None:
             return
-        facts = chat.span.facts | {f"{n.OURS}kind": str(kind_of(chat.attempt, chat.fault))}
-        facts |= {f"{n.OURS}fault": chat.fault} if chat.fault else {}
-        self._done.append(replace(chat.span, facts=facts, marks=tuple(chat.marks)))
+        about = chat.span.facts | {f"{n.OURS}kind": str(kind_of(chat.attempt, chat.fault))}
+        about |= {f"{n.OURS}fault": chat.fault} if chat.fault else {}
+        self._done.append(replace(chat.span, facts=about, marks=tuple(chat.marks)))
 
     # ---------------------------------------------------------------- records
 
@@ -609,11 +487,10 @@ class Fold:
         else:
             if event.type == "agent:nudge" and scope.agent is not None and scope.agent.chat:
                 scope.agent.chat.fault = shown(event.data.get("ending", ""))
-            facts = self._where(event, key=shown(event.key))
+            about = facts.where(event, key=shown(event.key))
             if event.type == Type.ARTIFACT_PUT:
-                for name in ("name", "version", "kind", "blob", "status"):
-                    facts[f"{n.OURS}artifact.{name}"] = shown(event.data.get(name, ""))
-            scope.mark(shown(event.type), event.ts, facts)
+                about |= facts.of_artifact(event.data)
+            scope.mark(shown(event.type), event.ts, about)
         if scope.path:
             found = self._scopes.get(scope.path)
             if found is not None:
@@ -631,15 +508,7 @@ class Fold:
         self._end_turn(path)
         agent.model = str(event.data.get("model", agent.model))
         agent.told = told
-        prefix = f"{n.OURS}context"
-        agent.context = {
-            f"{prefix}.seq": event.seq,
-            f"{prefix}.hash": str(event.data["hash"]),
-            f"{prefix}.messages": event.data["length"],
-        }
-        for status in ("added", "compacted", "dropped"):
-            if count := sum(change.get("status") == status for change in changes):
-                agent.context[f"{prefix}.{status}"] = count
+        agent.context = facts.of_context(event)
         self._scopes.touch(path, event.ts)
 
     def _results(self, path: str, told: Told) -> None:
@@ -658,9 +527,7 @@ class Fold:
         self._scopes.touch(path, event.ts)
         self._end_turn(path)
         data = event.data
-        for name in ("status", "ending", "turns", "nudges", "repairs", "fallbacks"):
-            if name in data:
-                scope.facts[f"{n.OURS}agent.{name}"] = data[name]
+        scope.facts |= facts.of_end(data)
         scope.error = shown(data.get("ending", "failed")) if data.get("status") == "failed" else ""
         for ended in self._scopes.take(path):
             self._done.append(self._span_of(ended))
@@ -668,25 +535,26 @@ class Fold:
     # ---------------------------------------------------------------- waits and sleeps
 
     def _set_wait(self, event: Event) -> None:
-        self._waits[event.key] = self._opened(event, self._scopes.around(event.key).path)
+        self._waits[event.key] = Open.of(event, self._scopes.around(event.key).path)
 
     def _set_timer(self, event: Event) -> None:
         heapq.heappush(self._timers, (event.data["wake_at"], event.key, event.ts))
 
-    def _wait(self, wait: _Open, at: float, error: str) -> None:
-        facts = self._facts(wait, {}, None)
-        rest = wait.key.removeprefix(f"{wait.scope}/")
-        self._done.append(self._span(wait, f"wait {shown(rest)}", at, facts, error, kind="wait"))
+    def _wait(self, wait: Open, at: float, error: str) -> None:
+        about = facts.of_step(self.run_id, wait, {}, None)
+        self._done.append(
+            self._span(wait, f"wait {shown(wait.rest)}", at, about, error, kind="wait")
+        )
 
     def _wake(self, at: float, *, all_: bool = False) -> None:
         """The sleeps that are over by now; a stop, or the end, is the end of all."""
         while self._timers and (all_ or self._timers[0][0] <= at):
             wake_at, key, start = heapq.heappop(self._timers)
             around = self._scopes.around(key).path
-            nap = _Open(key, around, 1, start, self.seq, "", {}, end=max(start, min(at, wake_at)))
+            nap = Open(key, around, 1, start, self.seq, "", {}, end=max(start, min(at, wake_at)))
             name = f"sleep {shown(key.removeprefix(f'{around}/'))}"
-            facts: Facts = {f"{n.OURS}run.id": shown(self.run_id), f"{n.OURS}step": shown(key)}
-            self._done.append(self._span(nap, name, at, facts, kind="sleep"))
+            about: Facts = {f"{n.OURS}run.id": shown(self.run_id), f"{n.OURS}step": shown(key)}
+            self._done.append(self._span(nap, name, at, about, kind="sleep"))
 
     # ---------------------------------------------------------------- places
 
@@ -695,13 +563,3 @@ class Fold:
         if text is None and event.ref is not None:
             text = self._read(event.ref).decode()
         return None if text is None else json.loads(text)
-
-    def _place(self, event: Event) -> str:
-        return event.ref or f"event {event.seq}"
-
-    def _where(self, event: Event, **more: Any) -> Facts:
-        facts: Facts = {f"{n.OURS}seq": event.seq}
-        return facts | {f"{n.OURS}{name}": value for name, value in more.items()}
-
-    def _conversation(self, path: str) -> str:
-        return f"{shown(self.run_id)}/{shown(path)}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from manyhands.agents.request import Attempt
 from manyhands.telemetry.content import Told
@@ -136,13 +135,9 @@ class Scopes:
         yield scope
 
     def quiet(self) -> str:
-        """A scope that there is no more room for: the one that was quiet for longest ('': there is
-        room)."""
+        """A scope that there is no more room for ('': there is room): the one that was quiet for
+        longest, and no agent's if that can be."""
         if len(self._open) <= MOST_SCOPES:
             return ""
-        return next(path for path in self._open if path)
-
-
-def facts_of(value: Any) -> dict[str, Any]:
-    """A JSON object, or nothing."""
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+        plain = (p for p, scope in self._open.items() if p and not scope.agent and not scope.inner)
+        return next(plain, "") or next(path for path in self._open if path)
