@@ -93,6 +93,7 @@ def test_a_journal_goes_to_a_collector_and_no_span_twice(journal: Path) -> None:
         (["otel", "nobody"], "'nobody' is not in"),
         (["export", "run", "--otlp", "ftp://here"], "no http(s) URL"),
         (["otel", "--otlp", "here"], "no http(s) URL"),
+        (["export", "run", "--otlp", "localhost:4318"], "'localhost:4318' is a file's name"),
         (["export", "run", "--otlp", "a.json", "--content-limit", "9"], "no content is asked"),
         (["otel", "--content", "--content-limit", "99999999999"], "at most 64000000"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import tracemalloc
 from collections import Counter
@@ -40,6 +42,10 @@ def following(path: Path, url: str, *runs: str, **more: Any) -> Iterator[Followi
 
 def twice(received: Received) -> list[str]:
     return [id for id, count in Counter(received.ids).items() if count > 1]
+
+
+def count_of(request: Any) -> int:
+    return len(request.resource_spans[0].scope_spans[0].spans)
 
 
 async def steps(run: Run, input: Any) -> Any:
@@ -141,6 +147,37 @@ async def test_a_run_is_followed_while_it_goes_on_until_it_ends(tmp_path: Path) 
         assert sorted(received.ids) == sorted(s.id for s in spans_in(path))
 
 
+async def test_an_exporter_that_is_killed_loses_nothing_and_harms_nobody(tmp_path: Path) -> None:
+    """`manyhands otel --follow` as a process, killed for real while a run goes on."""
+    path = tmp_path / "j.db"
+
+    async def slow(run: Run, input: Any) -> Any:
+        for i in range(80):
+            await run.step(f"s{i}", asyncio.sleep, 0.1)
+
+    workflow = Workflow("told", slow)
+    with collector() as received:
+        env = {**os.environ, "MANYHANDS_HOME": str(tmp_path), "MANYHANDS_JOURNAL": str(path)}
+        words = ["otel", "run", "--follow", "--otlp", received.url]
+
+        async def exporter() -> asyncio.subprocess.Process:
+            program = [sys.executable, "-m", "manyhands.cli", *words]
+            return await asyncio.create_subprocess_exec(*program, env=env)
+
+        async with Runtime.open(path, workflows=[workflow]) as runtime:
+            handle = await runtime.start(workflow, None, run_id="run")
+            first = await exporter()
+            while len(received.spans) < 5:  # noqa: ASYNC110 - another thread counts
+                await asyncio.sleep(0.01)
+            first.kill()
+            await first.wait()
+            second = await exporter()
+            await handle.result()
+            assert await second.wait() == 0
+        assert set(received.ids) == {s.id for s in spans_in(path)}
+        assert len(twice(received)) <= max(map(count_of, received.requests))
+
+
 async def test_a_run_that_is_resumed_goes_on_where_it_was(tmp_path: Path) -> None:
     """Its folds are not kept over the end of a run; they are made again."""
     path = tmp_path / "j.db"
@@ -169,8 +206,9 @@ async def test_new_leaves_out_what_has_ended(tmp_path: Path) -> None:
         with following(path, received.url) as job:
             job.skip_ended()
             job.look()
-        await drive(path, steps, run_id="young")
+        await drive(path, steps, run_id="young")  # and ends while nobody looks
         with following(path, received.url) as job:
+            job.skip_ended()
             job.look()
         assert sorted(received.ids) == sorted(s.id for s in spans_in(path, "young"))
 

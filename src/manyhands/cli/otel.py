@@ -36,7 +36,9 @@ def otel(
             help="Of the collector. Default: OTEL_EXPORTER_OTLP_ENDPOINT, or port 4318 here.",
         ),
     ] = None,
-    new: Annotated[bool, typer.Option("--new", help="Leave out runs that have ended.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="The first time: leave out runs that have ended.")
+    ] = False,
     content: Content = False,
     content_limit: ContentLimit = None,
     journal: Journal = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Seconds that `manyhands export` waits for a collector that is away.
 PATIENCE = 30.0
+#: What looks like a collector, and would be written to as a file.
+_HOST = re.compile(r"[\w.-]+:\d+(/v1/traces)?/?")
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
@@ -36,6 +39,8 @@ def export_spans(
     from manyhands.telemetry import following, otlp, reading  # noqa: PLC0415 - of an extra
 
     spans = reading.spans_of(journal, run_id, limit)
+    if _HOST.fullmatch(where):
+        raise ConfigError(f"{where!r} is a file's name", next=f"write http://{where}, or ./{where}")
     if "://" not in where:
         told: dict[str, Any] = {"run_id": run_id, "file": where}
         show(otlp.write_json(spans, Path(where)), told, as_json)

@@ -19,13 +19,15 @@ from manyhands.errors import ConfigError
 
 
 class Cursor:
-    """Use as a context manager. ``folder``: where the files of all endpoints lie."""
+    """Use as a context manager. ``folder``: where the files of all endpoints lie. ``fresh``: this
+    journal was never sent there."""
 
     def __init__(self, folder: Path, journal: Path, endpoint: str) -> None:
         self._about = {"journal": str(journal.resolve()), "endpoint": endpoint}
         text = "\n".join(self._about.values())
         name = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self.path = folder / f"{name}.json"
+        self.fresh = False
         self._runs: dict[str, tuple[float, int]] = {}
         self._lock: IO[str] | None = None
 
@@ -43,6 +45,7 @@ class Cursor:
             raise ConfigError(
                 f"cannot write {self.path}: {error}", next="name another MANYHANDS_HOME"
             ) from error
+        self.fresh = not self.path.exists()
         self._runs = self._read()
         return self
 
@@ -71,6 +74,9 @@ class Cursor:
 
     def keep(self, run_id: str, created: float, seq: int) -> None:
         self._runs[run_id] = (created, seq)
+        self.save()
+
+    def save(self) -> None:
         partial = self.path.with_suffix(".partial")
         try:
             with partial.open("w") as out:

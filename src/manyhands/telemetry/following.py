@@ -84,7 +84,11 @@ class Following:
     _folds: OrderedDict[str, Fold] = field(default_factory=OrderedDict[str, Fold], init=False)
 
     def skip_ended(self) -> None:
-        """Leave out what has ended by now."""
+        """Leave out what has ended by now, if nobody has sent this journal there before: what ends
+        while nobody sends is not left out."""
+        if not self.cursor.fresh:
+            return
+        self.cursor.save()
         for row in self._rows():
             if self._ended(row.run_id):
                 self.cursor.keep(row.run_id, row.created, newest(self.journal, row.run_id))
