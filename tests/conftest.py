@@ -8,8 +8,9 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -104,3 +105,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if strict and what not in OPTIONAL:
                 raise pytest.UsageError(f"{item.nodeid} needs {what}: {NEEDS[what][1]}")
             item.add_marker(pytest.mark.skip(reason=NEEDS[what][1]))
+
+
+@pytest.fixture
+def fast_path() -> Iterator[Path]:
+    """Where to put a journal: in memory where the system has that, as nothing cuts the power."""
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder) / "journal.db"

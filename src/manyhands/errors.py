@@ -17,6 +17,8 @@
     │   ├── ImportRefused        an export file that does not fit this journal
     │   ├── RunNotFound
     │   ├── RunHeld              another live process holds the run
+    │   ├── LeaseHeld            another person drives the scope
+    │   ├── LeaseLost            the lease under which a person drives has ended
     │   └── StaleEpoch           this process lost the run to a newer owner
     ├── WorkflowError            the workflow's own code
     │   ├── DuplicateKey         two steps with one key
@@ -117,6 +119,12 @@ class RunNotFound(JournalError): ...
 
 
 class RunHeld(JournalError): ...
+
+
+class LeaseHeld(JournalError): ...
+
+
+class LeaseLost(JournalError): ...
 
 
 class StaleEpoch(JournalError): ...

@@ -18,6 +18,8 @@ from manyhands.telemetry import names
 from manyhands.testing.models import call
 from tests.answering.stage import Stage as Answering
 from tests.coding.stage import Stage as Coding
+from tests.takeover.stage import Stage as Takeover
+from tests.takeover.stage import act, agent, resting, seen
 from tests.telemetry.stage import (
     Body,
     drive,
@@ -416,3 +418,39 @@ async def test_flags_of_checks_are_on_the_reply_that_they_judge(tmp_path: Path) 
         assert span.facts["manyhands.step"].startswith(turn)
     assert "gen_ai.evaluation.explanation" not in repr(spans)
     assert "gen_ai.evaluation.explanation" in repr(spans_in(path, limit=1000))
+
+
+async def test_a_person_at_an_agent_s_wheel_is_a_span_and_what_they_did_says_so(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "j.db"
+    stage = Takeover(path, names=("a",))
+    async with stage.running() as (runtime, handle):
+        lease = await runtime.take("r", agent("a"), "ada")
+        await resting(runtime, "a")
+        assert (await act(runtime, lease, do="call", tool="note", arguments={"text": "mine"}))[0]
+        await runtime.hand_back(lease, {"how": "continue", "note": "The rest is yours."})
+        await handle.result()
+    spans = spans_in(path, "r")
+    (rest,) = [span for span in spans if span.name.startswith("rest ")]
+    assert rest.facts["manyhands.driver"] == "ada"
+    assert rest.parent == one(spans, "invoke_agent worker").id
+    (mine,) = [span for span in spans if span.facts.get("manyhands.actor") == "ada"]
+    assert rest.start <= mine.start <= mine.end <= rest.end
+    assert "The rest is yours" not in repr(spans)
+
+
+async def test_a_call_that_a_person_has_run_again_is_a_call_of_that_tool(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    stage = Takeover(path, names=("a",))
+    stage.held["team/a"] = asyncio.Event()
+    async with stage.running() as (runtime, handle):
+        await seen(runtime, lambda e: e.key.endswith("/turn/0/tool/0"))
+        lease = await runtime.take("r", agent("a"), "ada")
+        stage.held["team/a"].set()
+        await seen(runtime, lambda e: e.type == "agent:driven")
+        await runtime.hand_back(lease, {"how": "retry"})
+        await handle.result()
+    spans = spans_in(path, "r")
+    again = [s for s in spans if "/retry/tool/" in s.facts.get("manyhands.step", "")]
+    assert [span.name for span in again] == ["execute_tool note"]

@@ -278,7 +278,7 @@ def test_texts_of_ten_megabytes_are_cut_and_halves_of_pairs_replaced() -> None:
     found = Content(lambda name: message, 100).told(
         [{"status": "added", "blob": "sha256:1"}, {"status": "dropped", "at": 0}]
     )
-    (said,) = json.loads(found.messages)
+    (said,) = json.loads(found.facts()["gen_ai.input.messages"])
     assert len(said["parts"][0]["content"]) < 200
 
 

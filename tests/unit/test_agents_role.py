@@ -63,7 +63,10 @@ def test_what_a_role_leaves_out() -> None:
         ("---\n- a\n---\nDo it.", "not 'key: value'"),
         ("---\n---\nDo it.", "'description' is missing"),
         ("---\ndescription: d\n---\n", "no instructions"),
-        (MINIMAL.replace("d\n", "d\ntool: [a]\n"), "unknown key 'tool' = ['a']; allowed: budget,"),
+        (
+            MINIMAL.replace("d\n", "d\ntool: [a]\n"),
+            "unknown key 'tool' = ['a']; allowed: approval, budget,",
+        ),
         (MINIMAL.replace("d\n", "d\nbudget: {token: 5}\n"), "unknown key 'budget.token' = 5"),
         (MINIMAL.replace("d\n", "d\nbudget: {tokens: -5}\n"), "budget.tokens = -5"),
         (MINIMAL.replace("d\n", "d\ntemperature: 3\n"), "temperature = 3"),

@@ -28,7 +28,7 @@ from manyhands.agents.request import (
 )
 from manyhands.agents.role import Role
 from manyhands.agents.tools import Toolbox
-from manyhands.errors import BudgetExceeded, ModelContextFull, StepFailed
+from manyhands.errors import BudgetExceeded, ModelContextFull, StepFailed, ToolError
 from manyhands.ports import Model, ModelRequest, Usage
 from manyhands.runtime import Run
 
@@ -213,6 +213,17 @@ class Asking:
     @property
     def is_last(self) -> bool:
         return self.fallbacks + 1 >= len(self.chain)
+
+    async def use(self, key: str, name: str) -> None:
+        """Go on with the model of the chain that is called ``name``. Raises `ToolError`."""
+        found = next((each for each in self.chain if each.name == name), None)
+        if found is None:
+            names = ", ".join(each.name for each in self.chain)
+            raise ToolError(f"there is no model {name!r} in the chain: {names}")
+        done = self.fallbacks + 1
+        rest = tuple(each for each in self.chain[done:] if each is not found)
+        self.chain = (*self.chain[:done], found, *rest)
+        await self.next_model(key, "a person chose it")
 
     async def next_model(self, key: str, why: str) -> bool:
         """Go on with the next model of the chain; False: there is none."""

@@ -10,20 +10,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
+from pydantic_core import to_jsonable_python
+
+from manyhands.agents.approval import Approval, decided
 from manyhands.agents.arguments import read_arguments
 from manyhands.agents.deadline import Deadline
 from manyhands.agents.encoding import clean, delimit, encode
 from manyhands.agents.report import Report, Spend
 from manyhands.agents.request import Limits
 from manyhands.agents.tools import CallContext, Tool, Toolbox, cut, text_of
-from manyhands.errors import BudgetExceeded, InDoubt, JournalError, StepFailed, ToolError
+from manyhands.errors import (
+    BudgetExceeded,
+    InDoubt,
+    JournalError,
+    RunStopped,
+    StepFailed,
+    ToolError,
+)
 from manyhands.ports import ToolCall
-from manyhands.runtime import Run
+from manyhands.runtime import Effect, Run
 
 _NOTHING = Spend()
 #: The type of the record of what was mended in a call: ``notes``, and ``tool`` or ``dialect``.
@@ -32,7 +43,8 @@ REPAIR = "agent:repair"
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """``ran`` False: the call could not be run at all. ``usage``: of the agents that it ran."""
+    """``ran`` False: the call could not be run at all. ``usage``: of the agents that it ran.
+    ``note``: what the harness says ahead of the result."""
 
     id: str
     tool: str
@@ -42,6 +54,7 @@ class CallResult:
     origin: str
     agent: str
     usage: Spend = _NOTHING
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +67,17 @@ class Calls:
     """The calls of one agent, turn by turn."""
 
     def __init__(
-        self, scope: Run, toolbox: Toolbox, limits: Limits, terminal: str, time: Deadline
+        self,
+        scope: Run,
+        toolbox: Toolbox,
+        limits: Limits,
+        terminal: str,
+        time: Deadline,
+        approval: Approval,
     ) -> None:
-        """``terminal``: the tool that hands in the answer ('': there is none)."""
+        """``terminal``: the tool that hands in the answer ('': there is none). ``approval``: what
+        a person is asked before it is run."""
+        self._approval = approval
         self._time = time
         self._terminal = terminal
         self._scope = scope
@@ -64,6 +85,12 @@ class Calls:
         self._limits = limits
         self._ids: set[str] = set()
         self._named: tuple[ToolCall, ...] = ()
+        self._interrupted = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a person has cut off a call of the last turn."""
+        return self._interrupted
 
     def named(self, key: str, calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
         """The calls as the history holds them."""
@@ -73,22 +100,34 @@ class Calls:
         )
         return self._named
 
+    def again(self, named: tuple[ToolCall, ...]) -> None:
+        """The next `run` is of these, as `named` gave them."""
+        self._named = named
+
     def _id(self, key: str, given: str) -> str:
         if not re.fullmatch(r"[\w-]{1,64}", given, re.ASCII) or given in self._ids:
             given = hashlib.sha256(key.encode()).hexdigest()[:9]
         self._ids.add(given)
         return given
 
-    async def run(self, key: str, calls: Sequence[ToolCall]) -> list[CallResult]:
-        """Run them (after `named`), at most ``parallel_calls`` at once, begun in their order.
+    async def run(
+        self,
+        key: str,
+        calls: Sequence[ToolCall],
+        given: Mapping[int, CallResult] = MappingProxyType({}),
+    ) -> list[CallResult]:
+        """Run them (after `named`), at most ``parallel_calls`` at once, begun in their order; but
+        for those whose result is ``given``, by number.
 
-        When one ends the run (`InDoubt`, …), the others still finish; then it is raised.
+        When one ends the run (`InDoubt`, …), the others still finish; then it is raised. When a
+        person interrupts one, those that were not begun are not.
         """
+        self._interrupted = False
         slots = asyncio.Semaphore(self._limits.parallel_calls)
         keys = [f"{key}/tool/{i}" for i in range(len(calls))]
         # Between a call's turn and its tool nothing is waited for: a replay has the same order.
         ready = [
-            await self._ready(keys[i], i, call, alone=len(calls) == 1)
+            given.get(i) or await self._ready(keys[i], i, call, alone=len(calls) == 1)
             for i, call in enumerate(calls)
         ]
 
@@ -134,12 +173,56 @@ class Calls:
         if isinstance(ready, CallResult):
             return ready
         tool, arguments = ready.tool, ready.arguments
+        taken = self._named[i].id
+        if self._interrupted and not self._scope.begun(key):
+            told = "not started: a person interrupted the turn before it could begin"
+            return CallResult(taken, call.name, told, False, False, self._scope.key(key), "harness")
+        note = ""
+        if self._approval.asks(tool.name):
+            approved = await self._approved(key, tool, taken, arguments)
+            if isinstance(approved, CallResult):
+                return approved
+            arguments, note = approved
+            # What a person changed is part of what the step was asked to do.
+            if note:
+                call = ToolCall(call.id, call.name, encode(arguments).decode())
         run = self._delegate if tool.effect is None else self._step
         done = await run(key, tool, call, arguments)
-        taken = self._named[i].id
         return CallResult(
-            taken, call.name, done.text, done.ok, True, self._scope.key(key), done.agent, done.usage
+            taken,
+            call.name,
+            done.text,
+            done.ok,
+            True,
+            self._scope.key(key),
+            done.agent,
+            done.usage,
+            note,
         )
+
+    async def _approved(
+        self, key: str, tool: Tool, id: str, arguments: dict[str, Any]
+    ) -> CallResult | tuple[dict[str, Any], str]:
+        """The arguments to run it with, and what is said of them; or why it is not run."""
+        asked = {"tool": tool.name, "arguments": to_jsonable_python(arguments, fallback=str)}
+        refuse = partial(
+            CallResult, id, tool.name, ok=False, ran=False, origin=self._scope.key(key)
+        )
+        try:
+            said = await decided(self._scope, key, asked)
+        except RunStopped as error:
+            return refuse(f"not run: {error.what}", agent="harness")
+        if said.decision == "deny":
+            why = f": {said.note}" if said.note else ""
+            return refuse(f"not run: a person said no{why}", agent="person")
+        if said.arguments is None:
+            return arguments, f"A person allowed it: {said.note}" if said.note else ""
+        try:
+            changed, _ = tool.parse(encode(said.arguments).decode())
+        except ToolError as error:
+            return refuse(f"not run: a person changed its arguments, and {error}", agent="person")
+        told = encode(said.arguments).decode()
+        return changed, f"A person changed its arguments to {told}. {said.note}".strip()
 
     def _unknown(self, name: str, alone: bool) -> str:
         if name == self._terminal and not alone:
@@ -161,12 +244,23 @@ class Calls:
                 timeout=self._time.within(tool.seconds),
             )
         except StepFailed as error:
+            if error.kind == "Interrupted":
+                self._interrupted = True
+                return _Done(self._cut_off(key, tool, error.message), False, f"tool:{tool.name}")
             return _Done(f"failed: {error.kind}: {error.message}", False, f"tool:{tool.name}")
         # A person who settles a call in doubt gives its result in any form.
         if isinstance(value, dict) and set(cast(Any, value)) == {"ok", "text"}:
             told = cast(dict[str, Any], value)
             return _Done(str(told["text"]), bool(told["ok"]), f"tool:{tool.name}")
         return _Done(text_of(value), True, "person")
+
+    def _cut_off(self, key: str, tool: Tool, why: str) -> str:
+        """What a call that a person interrupted may have done."""
+        if not self._scope.started(key):
+            return f"not started: {why}"
+        if tool.effect is Effect.PURE:
+            return f"cut off: {why}; it changes nothing, and may be called again"
+        return f"cut off: {why}; whether it took effect is not known: look before you call it again"
 
     async def _delegate(
         self, key: str, tool: Tool, call: ToolCall, arguments: dict[str, Any]
@@ -177,6 +271,7 @@ class Calls:
             async with self._scope.scope(key, self._time.budget()) as child:
                 value = await tool.fn(child, **arguments)
         except (ToolError, StepFailed) as error:
+            self._interrupted |= isinstance(error, StepFailed) and error.kind == "Interrupted"
             return _Done(str(error), False, path)
         except BudgetExceeded as error:
             if error.unit == "seconds" and error.scope == path:
@@ -242,6 +337,7 @@ def result_message(result: CallResult, salt: str) -> dict[str, Any]:
     if result.ran:
         label = "data" if result.ok else "error"
         text = delimit(label, text, f"{salt}/{result.origin}")
+    text = f"{result.note}\n{text}" if result.note else text
     return {"role": "tool", "tool_call_id": result.id, "content": text}
 
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 from manyhands.agents.encoding import clean, encode
-from manyhands.errors import JournalUnreadable
+from manyhands.errors import JournalUnreadable, ToolError
 from manyhands.runtime import Event, Run
 
 #: The type of the record that every model call writes. Its ``data``: ``agent`` (scope), ``model``,
@@ -157,6 +157,40 @@ class Context:
         self._changes.append({"status": "dropped", "at": at})
         self.bytes -= len(self._messages.pop(at).content)
         del self._hashes[at:]
+
+    def answer(self, message: Mapping[str, Any], *, origin: str, agent: str) -> bool:
+        """Put another result of a call in the place of the one that is there; False: none is."""
+        wanted = message["tool_call_id"]
+        places = [i for i, each in enumerate(self._messages) if each.result == wanted]
+        for at in places:
+            self.compact(at, message, origin=origin, agent=agent)
+        return bool(places)
+
+    def edit(self, at: int, text: str, *, origin: str, agent: str) -> None:
+        """Put another text in the place of that of the message at index ``at``; its calls stay.
+
+        Raises `ToolError` where there is no such message.
+        """
+        if not 0 <= at < len(self._messages):
+            raise ToolError(f"there is no message {at}; messages: 0 to {len(self._messages) - 1}")
+        message = json.loads(self._messages[at].content)
+        message["content"] = clean(text)
+        self.compact(at, message, origin=origin, agent=agent)
+
+    def drop_turn(self, at: int) -> int:
+        """Take the message at index ``at`` out, a model's with the results of its calls. How many
+        messages went. Raises `ToolError` for a result alone, and for what is not there."""
+        if not 2 <= at < len(self._messages) or self._messages[at].role == "tool":
+            raise ToolError(
+                f"message {at} cannot be taken out: only a reply with its results, or what was "
+                f"said to the model, from 2 to {len(self._messages) - 1}"
+            )
+        gone = 1
+        while at + gone < len(self._messages) and self._messages[at + gone].role == "tool":
+            gone += 1
+        for _ in range(gone):
+            self.drop(at)
+        return gone
 
     def shrink(self, limit: int, *, origin: str, agent: str, keep: int = KEEP) -> int:
         """`shorten`, and where that is not enough, `leave_out`: until ``limit`` bytes fit."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from manyhands.agents.context import Item
+from manyhands.agents.driving import World
 from manyhands.agents.report import Report
 from manyhands.agents.request import Limits
 from manyhands.agents.role import Role
@@ -71,6 +72,7 @@ class Crew:
         limits: Limits | None = None,
         inbox: Inbox | None = None,
         watch: Watch | None = WATCH,
+        world: World | None = None,
         budget: Budget | None = None,
         key: str | None = None,
     ) -> Report[A]:
@@ -100,6 +102,7 @@ class Crew:
             limits=limits,
             inbox=inbox,
             watch=watch,
+            world=world,
             on_text=_watched,
             key=key,
         )

@@ -94,7 +94,8 @@ class Report(BaseModel, Generic[T]):
     of the value, if its type has a field of that name. ``detail``: the last thing that went wrong.
     ``reported``: tokens of its own requests as the servers counted them. ``nudges``: pushes;
     ``repairs``: answers shown back; ``salvaged``: replies whose calls were found in their text;
-    ``unread``: calls that could not be read; ``fallbacks``: changes of the model.
+    ``unread``: calls that could not be read; ``fallbacks``: changes of the model. ``by``: the
+    person who wrote it in the agent's place ('': the agent did).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -115,6 +116,12 @@ class Report(BaseModel, Generic[T]):
     unread: int = 0
     fallbacks: int = 0
     detail: str = ""
+    by: str = ""
+
+    @property
+    def author(self) -> str:
+        """``person:NAME`` or ``model:NAME``."""
+        return f"person:{self.by}" if self.by else f"model:{self.model}"
 
     def told(self) -> str:
         """What another agent is shown of it, as JSON: everything but the bookkeeping."""

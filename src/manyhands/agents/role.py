@@ -16,6 +16,7 @@ import frontmatter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
+from manyhands.agents.approval import Approval
 from manyhands.agents.contract import Completion
 from manyhands.agents.flagging import OnFlag
 from manyhands.errors import RoleError
@@ -37,7 +38,8 @@ class Role:
     pushed on until then. ``checks``: names of what its answer must pass. ``compaction``: when its
     context is full, old results become references and then old turns are left out (``rules``), or
     are first summed up by its model (``model``). ``on_flag``: what follows when a check of its
-    steps flags one. ``source``: the file, for messages.
+    steps flags one. ``approval``: what a person is asked before it is done. ``source``: the file,
+    for messages.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Role:
     checks: tuple[str, ...] = ()
     compaction: Compaction = "rules"
     on_flag: OnFlag = OnFlag()  # noqa: RUF009 - frozen
+    approval: Approval = Approval()  # noqa: RUF009 - frozen
     source: Path | None = None
 
 
@@ -72,6 +75,7 @@ class _FrontMatter(BaseModel):
     checks: tuple[str, ...] = ()
     compaction: Compaction = "rules"
     on_flag: OnFlag = OnFlag()
+    approval: Approval = Approval()
 
 
 def parse_role(
@@ -166,7 +170,7 @@ def _explain(error: ValidationError, source: Path) -> RoleError:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "front matter"
     if first["type"] == "extra_forbidden":
-        parts = {"budget": Budget, "completion": Completion}
+        parts = {"budget": Budget, "completion": Completion, "approval": Approval}
         known = parts.get(field.partition(".")[0], _FrontMatter).model_fields
         return RoleError(
             f"{source}: unknown key {field!r} = {first['input']!r}; allowed: {_listed(known)}",

@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
 
 from manyhands.agents.admission import admitted, check_prices, output_of
+from manyhands.agents.approval import decided
 from manyhands.agents.asking import TIME_OVER, Asking
 from manyhands.agents.calls import (
     REPAIR,
@@ -37,7 +39,17 @@ from manyhands.agents.checks import (
 from manyhands.agents.context import Context, Item
 from manyhands.agents.contract import Questions
 from manyhands.agents.deadline import Deadline
-from manyhands.agents.encoding import delimit
+from manyhands.agents.driving import (
+    PERSON,
+    Driven,
+    Driving,
+    Place,
+    World,
+    edited,
+    given_results,
+    noted,
+)
+from manyhands.agents.encoding import delimit, encode
 from manyhands.agents.flagging import Policy
 from manyhands.agents.progress import Repetition
 from manyhands.agents.report import Claim, Ending, Report, ReportStatus, Spend
@@ -45,14 +57,15 @@ from manyhands.agents.request import Attempt, Limits, Shown
 from manyhands.agents.role import Role
 from manyhands.agents.stepcheck.watch import Told, Watch, Watching
 from manyhands.agents.tools import Toolbox
-from manyhands.errors import BudgetExceeded, RunStopped, ToolError
+from manyhands.errors import BudgetExceeded, MalformedAnswer, RunStopped, ToolError
 from manyhands.ports import Model, ToolCall
 from manyhands.runtime import Effect, Run
 
 T = TypeVar("T", bound=BaseModel)
 
 HARNESS = "harness"
-PERSON = "person"
+#: The name of the model of a role that a person fills.
+HUMAN = "human"
 
 _DATA = (
     "Text between marks such as <data 1a2b3c4d> and </data 1a2b3c4d> comes from tools, files or "
@@ -92,6 +105,7 @@ async def run_agent(
     limits: Limits | None = None,
     inbox: Inbox | None = None,
     watch: Watch | None = WATCH,
+    world: World | None = None,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[T]: ...
@@ -112,6 +126,7 @@ async def run_agent(
     limits: Limits | None = None,
     inbox: Inbox | None = None,
     watch: Watch | None = WATCH,
+    world: World | None = None,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[str]: ...
@@ -131,6 +146,7 @@ async def run_agent(
     limits: Limits | None = None,
     inbox: Inbox | None = None,
     watch: Watch | None = WATCH,
+    world: World | None = None,
     on_text: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
 ) -> Report[Any]:
@@ -143,7 +159,8 @@ async def run_agent(
     for; its answer must pass them. ``inbox`` is asked before each turn for what others have left
     for this agent since (data; journaled, so a replay hears the same). ``watch``: checks of every
     step, whose flags are journaled, and have the consequences that the role names (None: there
-    are no checks). ``on_text`` is given the pieces of each reply as they come, to be watched;
+    are no checks). ``world``: what its tools change, looked at when a person drives in its place.
+    ``on_text`` is given the pieces of each reply as they come, to be watched;
     ``on_void`` is called when those since the last whole reply are of none, because the attempt
     failed (what comes next begins anew).
 
@@ -155,6 +172,7 @@ async def run_agent(
     chosen = admitted(role, output, toolbox or Toolbox(), checks or {}, chain, watch)
     async with run.scope(key or role.name, role.budget) as scope:
         check_prices(scope, chain)
+        scope.pace()
         agent = _Agent(
             scope,
             role,
@@ -166,6 +184,7 @@ async def run_agent(
             Shown(on_text, on_void),
             inbox,
             watch,
+            world,
         )
         return await agent.work(task if isinstance(task, Item) else Item("", task), tuple(items))
 
@@ -185,6 +204,7 @@ class _Agent:
         shown: Shown,
         inbox: Inbox | None,
         watch: Watch | None,
+        world: World | None,
     ) -> None:
         self._scope = scope
         self._role = role
@@ -201,7 +221,20 @@ class _Agent:
             scope, role, chain, toolbox, self._output, self._context, limits, shown, time
         )
         terminal = self._output.name if self._output else ""
-        self._calls = Calls(scope, toolbox, limits, terminal, time)
+        make = partial(
+            Calls,
+            toolbox=toolbox,
+            limits=limits,
+            terminal=terminal,
+            time=time,
+            approval=role.approval,
+        )
+        self._calls = make(scope)
+        self._driving = Driving(
+            scope, toolbox, self._context, make, self._written, self._asking.use, world
+        )
+        self._ran: tuple[ToolCall, ...] = ()
+        self._asked = Spend()
         self._repetition = Repetition(role.completion.repeats)
         self._below = Spend()
         self._used: set[str] = set()
@@ -216,7 +249,7 @@ class _Agent:
         try:
             await self._time.begin()
             await self._begin(task, items)
-            report = await self._take_turns()
+            report = await self._offered(await self._take_turns())
         except BudgetExceeded as error:
             if error.scope != self._scope.path:
                 raise
@@ -227,7 +260,10 @@ class _Agent:
 
     async def _take_turns(self) -> Report[Any]:
         for turn in range(self._role.max_turns):
-            if await self._hear(f"turn/{turn}"):
+            finished = await self._rest(f"turn/{turn}")
+            if finished is not None:
+                return finished
+            if await self._hear(f"turn/{turn}") or not await self._may_spend(f"turn/{turn}"):
                 return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
             if await self._time.over(f"turn/{turn}/time"):
                 return await self._wrap_up(Ending.TIME, TIME_OVER)
@@ -243,6 +279,80 @@ class _Agent:
         most = self._role.budget.requests if self._role.budget else None
         used = (self._asking.usage + self._below).requests
         return most is not None and bool(self._contract.nudges) and most - used == 1
+
+    async def _may_spend(self, key: str) -> bool:
+        """Whether a person who is to be asked about what was spent lets it go on."""
+        spent = self._asking.usage + self._below
+        due = self._role.approval.due(self._asked, spent)
+        if due:
+            self._asked = spent
+            try:
+                said = await decided(self._scope, key, {"spend": due})
+            except RunStopped:
+                return False
+            if said.note:
+                self._say(said.note, origin=self._scope.key(f"{key}/decision"), agent=PERSON)
+            return said.decision == "approve"
+        return True
+
+    # ---------------------------------------------------------------- a person in its place
+
+    async def _rest(self, key: str) -> Report[Any] | None:
+        """Before a turn: stay here while it is paused or driven. A report ends it."""
+        place = Place(key, (f"{key}/stopping",), self._ran)
+        driven = await self._driving.rest(place, always=self._asking.model.name == HUMAN)
+        if driven is None:
+            return None
+        if driven.finish:
+            return self._report_of(driven)
+        if driven.how in ("retry", "replace"):
+            await self._correct(key, driven)
+        return None
+
+    async def _correct(self, key: str, driven: Driven) -> None:
+        """Put what a person gave, or what running them again gives, in the place of the results of
+        the last calls."""
+        given = given_results(self._ran, driven)
+        if driven.how == "retry":
+            self._calls.again(self._ran)
+            results = await self._calls.run(f"{key}/retry", self._ran, given)
+        else:
+            results = list(given.values())
+        loose: list[CallResult] = []
+        for result in results:
+            message = result_message(result, self._scope.id)
+            if not self._context.answer(message, origin=result.origin, agent=result.agent):
+                loose.append(result)
+        if loose:
+            told = told_message(loose, self._scope.id)
+            self._context.add(told, origin=loose[0].origin, agent=loose[0].agent)
+
+    async def _offered(self, report: Report[Any]) -> Report[Any]:
+        """Before it goes out: a person who drives may write another in its place."""
+        if report.by:
+            return report
+        shown = report.text if isinstance(report.value, str) else report.value
+        shown = shown.model_dump(mode="json") if isinstance(shown, BaseModel) else shown
+        driven = await self._driving.rest(Place("report", ("end",), report=shown))
+        return report if driven is None or driven.value is None else self._report_of(driven)
+
+    def _written(self, value: Any) -> Answered:
+        """A report that a person wrote. Raises `ToolError` for one that does not fit."""
+        if self._output is None:
+            if not isinstance(value, str) or not value.strip():
+                raise ToolError("the report is plain text, and not empty")
+            return Answered(value, value)
+        plain = self._output.type is Finished and isinstance(value, str)
+        try:
+            text = encode({"text": value} if plain else value).decode()
+            found = self._output.from_arguments(text)
+        except (MalformedAnswer, ValueError) as error:
+            raise ToolError(str(error)) from error
+        return Answered(found, text)
+
+    def _report_of(self, driven: Driven) -> Report[Any]:
+        found = self._written(driven.value)
+        return self._report(driven.status, Ending.ANSWERED, found, by=driven.owner)
 
     # ---------------------------------------------------------------- context
 
@@ -313,6 +423,9 @@ class _Agent:
         if isinstance(attempt, Faulty):
             if attempt.ending is Ending.TIME:
                 return await self._wrap_up(Ending.TIME, TIME_OVER)
+            if attempt.ending is Ending.INTERRUPTED:
+                self._say(f"{attempt.message} Go on.", origin=self._scope.key(f"{key}/request"))
+                return None
             return await self._nudge(key, attempt)
         if attempt.error:
             return self._report(ReportStatus.FAILED, Ending.MODEL, detail=attempt.message)
@@ -405,7 +518,19 @@ class _Agent:
 
     async def _run_calls(self, key: str, attempt: Attempt, found: Called) -> Report[Any] | None:
         named = self._calls.named(key, found.calls)
-        results = await self._calls.run(key, found.calls)
+        calls, given = found.calls, dict[int, CallResult]()
+        following = (f"{key}/tool/", f"{key}/flag", f"{key}/nudge", _after(key), "final/")
+        place = Place(f"{key}/calls", following, named, waiting=True)
+        driven = await self._driving.rest(place)
+        if driven is not None:
+            if driven.finish:
+                return self._report_of(driven)
+            given = given_results(named, driven)
+            calls = edited(calls, driven)
+        results = await self._calls.run(key, calls, given)
+        if driven is not None:
+            results = noted(results, calls, driven)
+        self._ran = named
         self._remember(key, attempt, named, results)
         for result in results:
             self._below += result.usage
@@ -422,7 +547,7 @@ class _Agent:
             made = f"{circle} {self._contract.repeats} times over, with the same result"
             fault = Faulty(Ending.LOOP, f"You have made {made}. Do something else.")
             return await self._nudge(key, fault)
-        if any(result.ok for result in results):
+        if any(result.ok for result in results) or self._calls.interrupted:
             self._faults = self._bad_calls = self._failed_turns = self._refits = 0
             return None
         return await self._no_progress(key, attempt, results)
@@ -596,6 +721,7 @@ class _Agent:
         found: Answered | None = None,
         *,
         detail: str = "",
+        by: str = "",
     ) -> Report[Any]:
         value: Any = found.value if found else None
         text = found.text if found else ""
@@ -613,6 +739,7 @@ class _Agent:
             usage=self._asking.usage + self._below,
             reported=self._asking.reported,
             detail=detail,
+            by=by,
             fallbacks=self._asking.fallbacks,
             **self._counts,
         )
@@ -620,6 +747,12 @@ class _Agent:
 
 #: The figures of a report that are counted as the agent goes.
 _COUNTS = ("turns", "nudges", "repairs", "salvaged", "unread")
+
+
+def _after(key: str) -> str:
+    """Where the keys of the turn after this one begin."""
+    turns, _, number = key.rpartition("/")
+    return f"{turns}/{int(number) + 1}/"
 
 
 def _line(text: str) -> str:

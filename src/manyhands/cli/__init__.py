@@ -7,7 +7,19 @@ import sys
 import typer
 
 from manyhands import __version__
-from manyhands.cli import answer, check, code, doctor, lab, models, otel, parse, runs, tasks
+from manyhands.cli import (
+    answer,
+    check,
+    code,
+    doctor,
+    driving,
+    lab,
+    models,
+    otel,
+    parse,
+    runs,
+    tasks,
+)
 from manyhands.cli.printing import complain
 from manyhands.errors import ManyhandsError
 
@@ -22,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
 )
 runs.add_commands(app)
+driving.add_commands(app)
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("parse")(parse.parse_text)

@@ -382,14 +382,34 @@ def steer(
     _command("steer", journal, run_id, to, message)
 
 
-def pause(run_id: RunId, journal: Journal = None) -> None:
-    """Begin no new step until `manyhands unpause`. Example: `manyhands pause RUN`"""
-    _command("pause", journal, run_id, "", None)
+At = Annotated[str, typer.Option("--at", help="Only this agent or scope, with all below it.")]
 
 
-def unpause(run_id: RunId, journal: Journal = None) -> None:
-    """Let a paused run go on. Example: `manyhands unpause RUN`"""
-    _command("continue", journal, run_id, "", None)
+def pause(
+    run_id: RunId,
+    at: At = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="Begin no step; else agents end the turn they are at.")
+    ] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="The agent of --at, and none of those below it.")
+    ] = False,
+    journal: Journal = None,
+) -> None:
+    """Let agents rest before their next turn, and begin no other step, until `manyhands unpause`.
+
+    Examples:
+
+    `manyhands pause RUN`
+
+    `manyhands pause RUN --at orchestrator --now`
+    """
+    _command("pause", journal, run_id, at, {"now": now, "alone": alone})
+
+
+def unpause(run_id: RunId, at: At = "", journal: Journal = None) -> None:
+    """Let what is paused go on. Example: `manyhands unpause RUN`"""
+    _command("continue", journal, run_id, at, None)
 
 
 def interrupt(

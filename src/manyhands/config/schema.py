@@ -108,7 +108,7 @@ def _without_effect(kind: Kind) -> frozenset[str]:
     match kind:
         case Kind.GGUF:
             return _OF_SERVERS
-        case Kind.SCRIPT:
+        case Kind.SCRIPT | Kind.HUMAN:
             return _OF_SERVERS | {"extra", "context_length", "slots"}
         case _:
             return frozenset({"slots"})

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     HTTP = "http"
     GGUF = "gguf"
     SCRIPT = "script"
+    HUMAN = "human"
 
 
 #: Every form with an example and what it means; for messages and the documentation.
@@ -36,6 +37,7 @@ FORMS: tuple[tuple[str, str, str], ...] = (
     ("gguf:OWNER/REPO:FILE", "gguf:Qwen/Qwen3-4B-GGUF:Qwen3-4B-Q4_K_M.gguf", "Manyhands runs it"),
     ("PATH.gguf", "./models/qwen3.gguf", "Manyhands runs this file"),
     ("script:FILE", "script:demo.json", "a scripted model"),
+    ("human", "human", "a person fills the role (`manyhands takeover`)"),
     ("NAME", "local", "[models.local] of the file"),
 )
 
@@ -79,6 +81,8 @@ class ModelSpec:
                 return f"gguf:{self.name}:{self.file}" if self.name else f"gguf:{self.file}"
             case Kind.SCRIPT:
                 return f"script:{self.file}"
+            case Kind.HUMAN:
+                return "human"
             case _:
                 return f"{self.kind}:{self.name}"
 
@@ -91,6 +95,8 @@ def parse_spec(text: str) -> ModelSpec:
         return _READERS[scheme](rest)
     if text.endswith(".gguf"):
         return _local_gguf(text, text)
+    if text == "human":
+        return ModelSpec(Kind.HUMAN)
     if NAME.fullmatch(text):
         return ModelSpec(Kind.NAMED, text)
     if colon and "/" not in scheme:

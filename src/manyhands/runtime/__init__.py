@@ -3,11 +3,14 @@
 from manyhands.runtime.artifacts import Artifact, ArtifactStatus, Evidence
 from manyhands.runtime.budget import Amounts, Budget
 from manyhands.runtime.clock import Clock, SkippingClock
+from manyhands.runtime.commands import VERBS
 from manyhands.runtime.events import ENDED, SCHEMA, Effect, Event, Status, Type
 from manyhands.runtime.fold import CommandState, RunState, StepState
+from manyhands.runtime.holds import Hold, Order
+from manyhands.runtime.leases import Lease
 from manyhands.runtime.reading import Reader, RunInfo
 from manyhands.runtime.run import Run, Workflow
-from manyhands.runtime.runtime import VERBS, RunHandle, Runtime
+from manyhands.runtime.runtime import RunHandle, Runtime
 from manyhands.runtime.step import Retry, Settled
 from manyhands.runtime.transfer import export_run, import_run
 
@@ -24,6 +27,9 @@ __all__ = [
     "Effect",
     "Event",
     "Evidence",
+    "Hold",
+    "Lease",
+    "Order",
     "Reader",
     "Retry",
     "Run",

@@ -66,7 +66,7 @@ def _least(*limits: int | None) -> int | None:
     return min((n for n in limits if n is not None), default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Span:
     """A limit on the seconds of a scope that began when the run had been active for ``since``."""
 
@@ -143,7 +143,7 @@ class Pool:
         for pool in waiter.line:
             if waiter in pool.waiters:
                 pool.waiters.remove(waiter)
-                _serve(pool)  # those behind it may fit
+                serve(pool)  # those behind it may fit
 
     def settle(self, cost: Amounts, used: Amounts) -> None:
         """Give ``cost`` back and book ``used``, which is never more (see `clip`)."""
@@ -152,7 +152,7 @@ class Pool:
             pool.reserved.subtract(cost)
             pool.spent.update(used)
         for pool in line:
-            _serve(pool)
+            serve(pool)
 
 
 def _book(line: list[Pool], cost: Amounts) -> None:
@@ -186,7 +186,7 @@ def _queue_for(line: list[Pool], cost: Amounts, me: _Waiter | None = None) -> Po
     return None
 
 
-def _serve(pool: Pool) -> None:
+def serve(pool: Pool) -> None:
     """Grant, refuse or move on those who wait here, first come first served."""
     for waiter in list(pool.waiters):
         if waiter.granted.done():  # cancelled, and about to withdraw

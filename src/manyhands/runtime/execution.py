@@ -14,7 +14,7 @@ from typing import Any
 
 from manyhands.errors import DuplicateKey, JournalError, ReplayMismatch, WorkflowError
 from manyhands.runtime.artifacts import Artifacts
-from manyhands.runtime.budget import Budget, Pool
+from manyhands.runtime.budget import Budget, Pool, Span, serve
 from manyhands.runtime.clock import Clock
 from manyhands.runtime.codec import decode, encode
 from manyhands.runtime.events import Event, Type
@@ -60,10 +60,10 @@ class Execution:
     claimed: dict[str, str] = field(default_factory=dict[str, str])
     within: set[str] = field(default_factory=set[str])
     running: dict[str, Running] = field(default_factory=dict[str, Running])
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     delivering: asyncio.Lock = field(default_factory=asyncio.Lock)
     inbox_seen: int = 0
+    leases_seen: float = 0.0
     main: asyncio.Task[Any] | None = None
     killed: bool = False
     wrapping_up: bool = False
@@ -71,10 +71,8 @@ class Execution:
     closing: bool = False
     doubt: str | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
-
-    def __post_init__(self) -> None:
-        if not self.state.paused:
-            self.gate.set()
+    pools: dict[str, Pool] = field(default_factory=dict[str, Pool])
+    spans: dict[str, Span] = field(default_factory=dict[str, Span])
 
     # ---------------------------------------------------------------- appending
 
@@ -188,7 +186,13 @@ class Execution:
         """
         pool = Pool(path, budget.limits(), parent)
         self.load_spend(pool)
+        self.pools[path] = pool
         return pool
+
+    def span(self, path: str, seconds: float, since: float) -> Span:
+        """The limit on the seconds of a scope, which a command may change."""
+        span = self.spans[path] = Span(path, seconds, since)
+        return span
 
     def load_spend(self, pool: Pool) -> None:
         below = pool.path + "/" if pool.path else ""
@@ -219,6 +223,20 @@ class Execution:
         if running.interrupted is not None:
             running.task.uncancel()
 
+    async def released(self, scope: str, exempt: int, *, paced: bool) -> None:
+        """Wait until nothing holds the steps of ``scope`` any more."""
+        while self.state.holds.stops(scope, exempt, paced=paced):
+            await self.arrived.wait()
+
+    def begun(self, prefixes: tuple[str, ...]) -> bool:
+        """Whether the journal has a key that begins with one of these."""
+        state = self.state
+        return any(
+            key.startswith(prefixes)
+            for keys in (state.steps, state.records, state.scopes, state.timers, state.waits)
+            for key in keys
+        )
+
     def interrupt(self, target: str, reason: str) -> None:
         """Cancel the calls in flight at or below ``target``; '' is the whole run."""
         for key, running in list(self.running.items()):
@@ -248,21 +266,28 @@ class Execution:
 
     def _take_effect(self, command: CommandState) -> None:
         match command.verb:
-            case "pause":
-                self.gate.clear()
-            case "continue" | "stop":
-                self.gate.set()
+            case "budget":
+                self._rebudget(command.target)
             case "interrupt":
                 self.interrupt(command.target, str(command.message or "interrupted by a person"))
             case "kill":
                 self.killed = True
-                self.gate.set()
                 if self.main is not None:
                     self.main.cancel()
             case _:
                 pass
         self.arrived.set()
         self.arrived = asyncio.Event()
+
+    def _rebudget(self, target: str) -> None:
+        """Limits that a command changed hold from here on, for those who wait, too."""
+        state = self.state
+        budget = state.scopes[target][0] if target in state.scopes else state.budget
+        if target in self.pools:
+            self.pools[target].limits.update(budget.limits())
+            serve(self.pools[target])
+        if target in self.spans and budget.seconds is not None:
+            self.spans[target].seconds = budget.seconds
 
 
 def _writable(key: str) -> bool:

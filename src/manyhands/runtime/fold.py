@@ -14,6 +14,7 @@ from manyhands.errors import JournalTooNew
 from manyhands.runtime.artifacts import Artifact, Artifacts
 from manyhands.runtime.budget import Budget
 from manyhands.runtime.events import Event, Status, Type
+from manyhands.runtime.holds import Holds
 
 
 @dataclass(slots=True)
@@ -21,7 +22,8 @@ class StepState:
     """``outcome``: ``started``, ``retrying``, ``done``, ``failed`` or ``in_doubt``.
 
     ``seq``: its first event; ``started_seq``: its latest start. ``failures``: failed attempts that
-    were to be tried again. ``lost``: spent on attempts that came to nothing.
+    were to be tried again. ``lost``: spent on attempts that came to nothing. ``actor``: who ordered
+    it, where that was a person.
     """
 
     key: str
@@ -41,6 +43,7 @@ class StepState:
     lost: Counter[str] = field(default_factory=Counter[str])
     event: Event | None = None
     settled: dict[str, Any] | None = None
+    actor: str = ""
 
     @property
     def finished(self) -> bool:
@@ -88,7 +91,8 @@ class RunState:
     timers: dict[str, float] = field(default_factory=dict[str, float])
     waits: dict[str, int] = field(default_factory=dict[str, int])
     answers: dict[str, list[CommandState]] = field(default_factory=dict[str, list["CommandState"]])
-    paused: bool = False
+    holds: Holds = field(default_factory=Holds)
+    rebudgeted: set[str] = field(default_factory=set[str])
     stop_seq: int | None = None
     commands: list[CommandState] = field(default_factory=list[CommandState])
     artifacts: Artifacts = field(default_factory=Artifacts)
@@ -108,6 +112,11 @@ class RunState:
                 next="install a newer manyhands",
             )
         reduce(self, event)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the whole run is."""
+        return "" in self.holds.pauses
 
     def in_doubt(self) -> list[StepState]:
         return [s for s in self.steps.values() if s.outcome == "in_doubt"]
@@ -151,7 +160,8 @@ def _created(s: RunState, e: Event) -> None:
 def _forked(s: RunState, e: Event) -> None:
     s.forked_from = f"{e.data['run_id']}@{e.data['before']}"
     s.status, s.error, s.output = Status.INTERRUPTED, None, None
-    s.paused, s.stop_seq = False, None  # what was asked of the other run
+    s.stop_seq = None  # what was asked of the other run
+    s.holds.clear()
 
 
 def _opened(s: RunState, e: Event) -> None:
@@ -191,6 +201,7 @@ def _started(s: RunState, e: Event) -> None:
         step = s.steps[e.key] = StepState(
             e.key, d.get("scope", ""), d["effect"], d.get("args", ""), e.seq
         )
+        step.actor = d.get("actor", "")
     step.attempts, step.outcome, step.epoch = d.get("attempt", 1), "started", e.epoch
     step.started_seq = e.seq
     step.cost, step.started_at, step.ended_at = d.get("cost", {}), e.ts, None
@@ -245,15 +256,24 @@ def _command(s: RunState, e: Event) -> None:
     match command.verb:
         case "answer":
             s.answers.setdefault(command.target, []).append(command)
-        case "pause":
-            s.paused = True
-        case "continue":
-            s.paused = False
         case "stop":
-            s.paused = False
             s.stop_seq = e.seq if s.stop_seq is None else s.stop_seq
+        case "budget":
+            _rebudget(s, command.target, command.message)
         case _:
             pass
+    s.holds.command(e.seq, command.verb, command.target, command.message)
+
+
+def _rebudget(s: RunState, target: str, limits: dict[str, Any]) -> None:
+    """Those limits that are named, in the place of the old ones; all else stays."""
+    if not target:
+        s.budget = s.budget.model_copy(update=limits)
+        return
+    s.rebudgeted.add(target)
+    if target in s.scopes:
+        budget, since = s.scopes[target]
+        s.scopes[target] = (budget.model_copy(update=limits), since)
 
 
 def _put(s: RunState, e: Event) -> None:

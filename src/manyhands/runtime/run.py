@@ -28,6 +28,7 @@ from manyhands.runtime.budget import Amounts, Budget, Pool, Span, check_cost
 from manyhands.runtime.codec import decode, digest, encode
 from manyhands.runtime.events import Effect, Event, Type
 from manyhands.runtime.execution import Execution
+from manyhands.runtime.holds import ORDERS, Order, reaches, told_in
 from manyhands.runtime.step import Call, Probe, Retry, perform
 
 T = TypeVar("T")
@@ -64,8 +65,15 @@ class Run:
         budget: Budget,
         spans: tuple[Span, ...],
         depth: int = 0,
+        exempt: int = 0,
+        paced: bool = False,
+        actor: str = "",
     ) -> None:
         self._execution = execution
+        self._exempt = exempt
+        self._paced = paced
+        self._actor = actor
+        self._ordered = 0
         self._pool = pool
         self._budget = budget
         self._spans = spans
@@ -129,6 +137,9 @@ class Run:
             probe,
             retry,
             lambda: self._time_left(timeout),
+            self._actor,
+            self._exempt,
+            self._paced,
         )
         return await perform(self._execution, self._pool, call)
 
@@ -198,12 +209,25 @@ class Run:
             await execution.append(
                 Type.SCOPE_OPENED, path, budget.model_dump(exclude_defaults=True)
             )
+        if path in execution.state.rebudgeted and path in execution.state.scopes:
+            budget = execution.state.scopes[path][0]
         pool, spans = self._pool, self._spans
         if budget.limits():
             pool = execution.pool(path, self._pool, budget)
         if budget.seconds is not None:
-            spans = (*spans, Span(path, budget.seconds, execution.state.scopes[path][1]))
-        yield Run(execution, path, pool, budget.within(self._budget), spans, self.depth + 1)
+            span = execution.span(path, budget.seconds, execution.state.scopes[path][1])
+            spans = (*spans, span)
+        yield Run(
+            execution,
+            path,
+            pool,
+            budget.within(self._budget),
+            spans,
+            self.depth + 1,
+            self._exempt,
+            self._paced,
+            self._actor,
+        )
 
     # ---------------------------------------------------------------- records, artifacts, blobs
 
@@ -335,6 +359,94 @@ class Run:
                 execution.wrapping_up = True
                 raise RunStopped(f"run {self.id} was asked to stop while it waited for {full!r}")
             await execution.arrived.wait()
+
+    # ---------------------------------------------------------------- pauses, a person who drives
+
+    def pace(self) -> None:
+        """This scope comes to `rest` at places of its own: a pause that is not one for ``now``
+        leaves its steps, and those of the scopes that are opened in it, alone."""
+        self._paced = True
+
+    def acting(self, actor: str, order: Order) -> Run:
+        """This scope for what a person orders: its steps, and those of scopes opened in it, say so,
+        and are not held by what holds the scope for that person."""
+        return Run(
+            self._execution,
+            self.path,
+            self._pool,
+            self._budget,
+            self._spans,
+            self.depth,
+            max(order.seq, self._exempt),
+            self._paced,
+            actor,
+        )
+
+    async def rest(self, key: str, *following: str, always: bool = False) -> bool:
+        """Whether this scope rests here (journaled), because of a pause or of a person who has
+        taken it; ``always``: it does so in any case.
+
+        Ask for `order` then, until it says ``hand_back`` or ``free``. ``following``: beginnings of
+        the keys of what comes after this place; where the journal has any, it was passed before.
+        """
+        state = self._execution.state
+        about: dict[str, Any] = {}
+        if not self.known(key):
+            holds = state.holds.on(self.path, self._exempt)
+            if not holds and not always:
+                return False
+            if self._execution.begun(tuple(map(self.key, following))):
+                return False
+            after = holds[0].seq - 1 if holds else state.seq
+            about = {"state": "paused", "after": after}
+        await self.record(key, "scope:rest", about)
+        self._ordered = max(self._ordered, state.records[self.key(key)].data["after"])
+        return True
+
+    async def order(self, key: str, *, always: bool = False) -> Order:
+        """What comes next for this scope, which rests (journaled); waits for it, across restarts.
+
+        The first command of a person who drives it after the last one that was given out here;
+        ``free`` once nothing holds the scope, or (``always``) once a stop was asked for.
+        """
+        execution = self._execution
+        while not self.known(key):
+            found = self._next_order(always)
+            if found is not None:
+                about = {"verb": found.verb, "seq": found.seq, "owner": found.owner}
+                await self.record(key, "scope:order", about)
+                break
+            await execution.arrived.wait()
+        else:
+            await self.record(key, "scope:order", {})
+        about = execution.state.records[self.key(key)].data
+        if not about["seq"]:
+            return Order("free")
+        self._ordered = about["seq"]
+        given = next(c for c in execution.state.commands if c.seq == about["seq"])
+        return Order(about["verb"], about["seq"], given.id, about["owner"], given.message)
+
+    def _next_order(self, always: bool) -> Order | None:
+        state = self._execution.state
+        for command in state.commands:
+            if command.verb in ORDERS and command.seq > self._ordered:
+                told = told_in(command.message)
+                target, alone = command.target, bool(told.get("alone"))
+                to = (told.get("to") or target) if command.verb == "act" else self.path
+                if to == self.path and reaches(target, self.path, alone=alone):
+                    owner = str(told.get("owner", ""))
+                    return Order(command.verb, command.seq, command.id, owner, command.message)
+        waits = state.stop_seq is None if always else state.holds.on(self.path, self._exempt)
+        return None if waits else Order("free")
+
+    def begun(self, key: str) -> bool:
+        """Whether the journal has anything at or below ``key``: a replay comes by it."""
+        full = self.key(key)
+        return full in self._execution.state.steps or self._execution.begun((f"{full}/",))
+
+    def started(self, key: str) -> bool:
+        """Whether the call of a step that has ended was begun, and not only asked for."""
+        return self._execution.state.steps[self.key(key)].started_seq > 0
 
     async def stopping(self, key: str) -> bool:
         """Whether a person has asked to stop (journaled, so a replay takes the same turn)."""

@@ -26,9 +26,10 @@ from manyhands.errors import (
     RunHeld,
     UnknownWorkflow,
 )
-from manyhands.runtime.budget import Budget, Span
+from manyhands.runtime.budget import Budget
 from manyhands.runtime.clock import Clock
 from manyhands.runtime.codec import decode, encode
+from manyhands.runtime.commands import FINAL, Commands
 from manyhands.runtime.database import INSERT_BLOB, INSERT_EVENT, INSERT_RUN, row_of
 from manyhands.runtime.ending import end, killed, outcome, part, stopped
 from manyhands.runtime.events import Event, Status, Type
@@ -36,16 +37,8 @@ from manyhands.runtime.execution import Execution
 from manyhands.runtime.forking import fork_run
 from manyhands.runtime.journal import Journal
 from manyhands.runtime.owner import Owner, new_owner
-from manyhands.runtime.reading import POLL_SECONDS, Reader, Row
+from manyhands.runtime.reading import Row
 from manyhands.runtime.run import Run, Workflow
-
-#: What `Runtime.command` takes. ``steer``: a message at the next boundary; ``pause``/``continue``;
-#: ``interrupt``: cancel the calls in flight below a target; ``stop``: wrap up and keep what there
-#: is; ``kill``: end now (resumable); ``answer``: a value for a wait; ``resolve``: a step in doubt.
-VERBS = ("steer", "pause", "continue", "interrupt", "stop", "kill", "answer", "resolve")
-
-#: Ended for good: what such a run returned is kept, and nothing is added to it.
-_FINAL = (Status.COMPLETED, Status.STOPPED)
 
 
 class RunHandle:
@@ -73,18 +66,16 @@ class RunHandle:
         return self._task.done()
 
 
-class Runtime(Reader):
+class Runtime(Commands):
     """One journal and the runs of it that this process holds. Use as ``async with``.
 
     It belongs to the event loop in which it starts its first run.
     """
 
     def __init__(self, journal: Journal, workflows: Iterable[Workflow], clock: Clock) -> None:
-        super().__init__(journal)
+        super().__init__(journal, clock)
         self._workflows = {(w.name, w.version): w for w in workflows}
-        self._clock = clock
         self._owner = new_owner()
-        self._live: dict[str, Execution] = {}
         self._orphans: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._inbox: asyncio.Task[None] | None = None
@@ -209,7 +200,7 @@ class Runtime(Reader):
         row = self._row(run_id)
         workflow = self._workflow(row)
         last = self.journal.last(run_id)
-        if last is not None and last.type == Type.RUN_ENDED and last.data["status"] in _FINAL:
+        if last is not None and last.type == Type.RUN_ENDED and last.data["status"] in FINAL:
             return self._handle(run_id, asyncio.create_task(self._stored(workflow, run_id, last)))
         execution = await self._hold(run_id, budget, retry_failed, take_over)
         task = asyncio.create_task(self._drive(workflow, execution), name=f"run {run_id}")
@@ -347,7 +338,8 @@ class Runtime(Reader):
             state = execution.state
             budget = state.budget
             assert state.input is not None
-            spans = (Span("", budget.seconds, 0.0),) if budget.seconds is not None else ()
+            seconds = budget.seconds
+            spans = (execution.span("", seconds, 0.0),) if seconds is not None else ()
             root = execution.pool("", None, budget)
             input = decode(self.journal.value(state.input) or "null", workflow.takes)
             value = await workflow.fn(Run(execution, "", root, budget, spans), input)
@@ -383,55 +375,6 @@ class Runtime(Reader):
             await asyncio.shield(self._release(execution))
             self._notify()
 
-    # ---------------------------------------------------------------- commands
-
-    async def command(
-        self,
-        run_id: str,
-        verb: str,
-        *,
-        target: str = "",
-        message: Any = None,
-        decided_on: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> bool:
-        """Send a command to a run, held by whichever process; it acts on it at once or on resume.
-
-        A run that no process holds is killed on the spot; an ``interrupt`` finds nothing to cancel
-        there. ``target``: a scope's path or a step's key ('' is the whole run). ``decided_on``: the
-        sequence number that the sender had seen. Returns False when a command with this
-        ``idempotency_key`` is there already. Raises `ConfigError` for a run that is completed or
-        stopped, `RunNotFound`.
-        """
-        if verb not in VERBS:
-            raise ConfigError(
-                f"command {verb!r}; known: {', '.join(VERBS)}", next="use one of them"
-            )
-        self._row(run_id)
-        key = idempotency_key or secrets.token_hex(8)
-        told = self.journal.redactor.text(encode(message))
-        row = (run_id, verb, target, told, decided_on, key, self._clock.time())
-
-        def insert(db: sqlite3.Connection) -> bool:
-            cursor = db.execute(
-                "INSERT OR IGNORE INTO inbox"
-                " (run_id,verb,target,message,decided_on,idempotency_key,ts)"
-                " VALUES (?,?,?,?,?,?,?)",
-                row,
-            )
-            fresh = cursor.rowcount == 1
-            if fresh:
-                _check_going(db, run_id)
-            return fresh
-
-        fresh = await self.journal.call(insert)
-        execution = self._live.get(run_id)
-        if execution is not None and execution.loop is asyncio.get_running_loop():
-            await self._deliver(execution)
-        elif fresh and verb == "kill" and self._row(run_id).holder is None:
-            await self._kill(run_id)
-        return fresh
-
     async def _kill(self, run_id: str) -> None:
         """End a run that nobody holds. One that is being resumed just now gets the command."""
         with contextlib.suppress(RunHeld):
@@ -440,50 +383,6 @@ class Runtime(Reader):
                 await end(execution, Status.KILLED)
             finally:
                 await asyncio.shield(self._release(execution))
-
-    async def answer(self, run_id: str, key: str, value: Any) -> None:
-        """Give a waiting run (`Run.wait`) its value. ``key`` is the full one."""
-        await self.command(run_id, "answer", target=key, message=value)
-
-    async def resolve(self, run_id: str, key: str, action: str, value: Any = None) -> None:
-        """Say what became of a step in doubt: ``retry``, ``result`` (its value) or ``fail``.
-
-        `resume` acts on it. Raises `ConfigError` when the step is not in doubt.
-        """
-        if action not in ("retry", "result", "fail"):
-            raise ConfigError(f"action {action!r}", next="use retry, result or fail")
-        step = self.view(run_id).steps.get(key)
-        if step is None or step.outcome != "in_doubt":
-            raise ConfigError(
-                f"step {key!r} of run {run_id} is {step.outcome if step else 'not known'}, "
-                "not in doubt",
-                next=f"manyhands show {run_id} lists the steps in doubt",
-            )
-        message = {"action": action, "value": value}
-        await self.command(run_id, "resolve", target=key, message=message)
-
-    async def _poll_inbox(self) -> None:
-        """Commands that other processes wrote."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            for execution in list(self._live.values()):
-                with contextlib.suppress(JournalError):  # its run meets the same error
-                    await self._deliver(execution)
-
-    async def _deliver(self, execution: Execution) -> None:
-        async with execution.delivering:
-            if execution.ended:
-                return
-            rows = self.journal.read(
-                "SELECT id,idempotency_key,verb,target,message,decided_on FROM inbox"
-                " WHERE run_id=? AND id>? ORDER BY id",
-                execution.run_id,
-                execution.inbox_seen,
-            )
-            for row in rows:
-                execution.inbox_seen = row[0]
-                if all(c.id != row[1] for c in execution.state.commands):
-                    await execution.receive(row)
 
     # ---------------------------------------------------------------- forking
 
@@ -496,17 +395,3 @@ class Runtime(Reader):
         """
         state = self._fold(self._row(run_id).run_id)
         return await fork_run(self.journal, state, self._clock.time(), before, new_run_id)
-
-
-def _check_going(db: sqlite3.Connection, run_id: str) -> None:
-    last = db.execute(
-        "SELECT type, data FROM events INDEXED BY lifecycle"
-        " WHERE run_id=? AND type GLOB 'run.*' ORDER BY seq DESC LIMIT 1",
-        (run_id,),
-    ).fetchone()
-    status = decode(last[1]).get("status") if last and last[0] == Type.RUN_ENDED else None
-    if status in _FINAL:
-        raise ConfigError(
-            f"run {run_id} is {status}: no command reaches it",
-            next="`fork` makes a run that goes on from any point of it",
-        )

@@ -81,6 +81,9 @@ class Call:
     probe: Probe | None
     retry: Retry
     timeout: Callable[[], float | None]
+    actor: str = ""
+    exempt: int = 0
+    paced: bool = False
 
 
 async def perform(execution: Execution, pool: Pool, call: Call) -> Any:
@@ -128,8 +131,8 @@ async def _attempts(execution: Execution, pool: Pool, call: Call, args: str) -> 
             try:
                 if delay:
                     await execution.clock.sleep(delay)
-                if not execution.gate.is_set():
-                    await execution.gate.wait()
+                if execution.state.holds:
+                    await execution.released(call.scope, call.exempt, paced=call.paced)
                 if call.cost:
                     await pool.reserve(call.cost)
                     booked = True
@@ -163,6 +166,8 @@ async def _start(execution: Execution, call: Call, args: str, number: int) -> No
     data: dict[str, Any] = {"effect": call.effect, "args": args}
     if call.scope:
         data["scope"] = call.scope
+    if call.actor:
+        data["actor"] = call.actor
     if number > 1:
         data["attempt"] = number
     if call.cost:

@@ -17,6 +17,8 @@ from typing import Any, cast
 from manyhands.agents.encoding import clean, loads
 from manyhands.agents.request import Attempt
 from manyhands.errors import ConfigError
+from manyhands.telemetry.names import INPUT, SYSTEM
+from manyhands.telemetry.spans import Facts
 
 #: Bytes of one text, where nobody has raised it.
 LIMIT = 16_384
@@ -42,12 +44,20 @@ def limit_of(wanted: bool, limit: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What came into a context since the call before: instructions, messages, and the results of
-    calls among them, in order."""
+    """What came into a context: instructions, messages, and the results of calls among them."""
 
-    system: str = ""
-    messages: str = ""
+    system: tuple[str, ...] = ()
+    messages: tuple[Mapping[str, Any], ...] = ()
     results: tuple[str, ...] = ()
+
+    def then(self, later: Told) -> Told:
+        """Before one and the same request."""
+        return Told(self.system + later.system, self.messages + later.messages, later.results)
+
+    def facts(self) -> Facts:
+        parts = [_part(text) for text in self.system]
+        found: Facts = {SYSTEM: _json(parts)} if parts else {}
+        return found | ({INPUT: _json(self.messages)} if self.messages else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +93,7 @@ class Content:
             if role == "tool":
                 results.append(self.text(_bare(said), blob))
             messages.append({"role": role, "parts": self._parts(message, role, said, blob)})
-        return Told(
-            _json([_part(text) for text in system]) if system else "",
-            _json(messages) if messages else "",
-            tuple(results),
-        )
+        return Told(tuple(system), tuple(messages), tuple(results))
 
     def _parts(
         self, message: Mapping[str, Any], role: str, said: str, blob: str

@@ -8,52 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from manyhands.agents.request import Attempt
 from manyhands.runtime import Event
 from manyhands.telemetry import names as n
 from manyhands.telemetry.content import Content
-from manyhands.telemetry.scopes import Agent
+from manyhands.telemetry.scopes import Agent, Open, object_of
 from manyhands.telemetry.spans import Facts, shown
 
 TOOL_ERROR = "tool_error"
 _UNITS = ("tokens", "requests", "micro_usd")
 _ENDED = ("status", "ending", "turns", "nudges", "repairs", "fallbacks")
 _ARTIFACT = ("name", "version", "kind", "blob", "status")
-
-
-@dataclass(slots=True)
-class Open:
-    """An attempt at a step that has no end yet. ``end``: it will have none, and this is when it was
-    last known to go on."""
-
-    key: str
-    scope: str
-    attempt: int
-    start: float
-    seq: int
-    effect: str
-    cost: dict[str, int]
-    end: float | None = None
-
-    @classmethod
-    def of(cls, event: Event, scope: str) -> Open:
-        data = event.data
-        cost: dict[str, int] = object_of(data.get("cost"))
-        attempt, effect = int(data.get("attempt", 1)), str(data.get("effect", ""))
-        return cls(event.key, scope, attempt, event.ts, event.seq, effect, cost)
-
-    @property
-    def rest(self) -> str:
-        """Its key inside of its scope."""
-        return self.key.removeprefix(f"{self.scope}/")
-
-
-def object_of(value: Any) -> dict[str, Any]:
-    """A JSON object, or nothing."""
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 def place(event: Event) -> str:
@@ -76,6 +43,8 @@ def of_step(run_id: str, step: Open, used: Any, event: Event | None) -> Facts:
     }
     if step.effect:
         facts[f"{n.OURS}effect"] = step.effect
+    if step.actor:
+        facts[f"{n.OURS}actor"] = shown(step.actor)
     facts |= {f"{n.OURS}spent.{unit}": used[unit] for unit in _UNITS if used and unit in used}
     if event is not None:
         facts[f"{n.OURS}end.seq"] = event.seq

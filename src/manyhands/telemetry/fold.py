@@ -28,14 +28,13 @@ from manyhands.runtime import Event, Status, Type
 from manyhands.telemetry import facts
 from manyhands.telemetry import names as n
 from manyhands.telemetry.content import Content, Told
-from manyhands.telemetry.facts import Open
-from manyhands.telemetry.scopes import Agent, Chat, Scope, Scopes
+from manyhands.telemetry.scopes import Agent, Chat, Open, Scope, Scopes, object_of
 from manyhands.telemetry.spans import Facts, Ids, Link, Mark, Span, shown
 
 _REQUEST = re.compile(r"(?:turn/\d+|final)(?:/again-\d+)?/request/\d+|.+/summary/\d+")
 _SUMMARY = re.compile(r".+/summary/\d+")
 _CHECK = re.compile(r"turn/\d+/check/(.+)")
-_TOOL = re.compile(r"(.+)/turn/\d+/tool/(\d+)(?:/act)?")
+_TOOL = re.compile(r"(.+)/turn/\d+/(?:retry/)?tool/(\d+)(?:/act)?")
 #: Steps by which the loop of turns keeps what it has decided: no spans, unless they fail.
 _LOOP = re.compile(r"begin|time|left|turn/\d+/(?:stopping|steers|inbox|time|flags)|final/flags")
 
@@ -159,7 +158,7 @@ class Fold:
             self._status, root.error = "blocked", IN_DOUBT
             return
         status = str(event.data["status"])
-        error = facts.object_of(event.data.get("error"))
+        error = object_of(event.data.get("error"))
         self._status = status
         if status in _RESUMABLE:
             root.error = shown(error.get("kind") or status)
@@ -231,6 +230,7 @@ class Fold:
         for scope in self._scopes.take(path):
             if scope.agent is not None:
                 self._flush(scope.agent)
+                self._rise(scope)
                 scope.error = scope.error or error
             final = bool(scope.path)  # a run is final where nobody can go on with it: at `rest`
             self._done.append(replace(self._span_of(scope), final=final))
@@ -242,6 +242,7 @@ class Fold:
             self._close(inner)
         if scope is not None and scope.agent is not None:
             self._flush(scope.agent)
+            self._rise(scope)
 
     def _span_of(self, scope: Scope) -> Span:
         about: Facts = {f"{n.OURS}run.id": shown(self.run_id), **scope.facts}
@@ -320,7 +321,7 @@ class Fold:
 
     def _begin(self, step: Open, event: Event) -> None:
         """The scope is an agent's: the first of its steps says so."""
-        about = facts.object_of(self._value(event))
+        about = object_of(self._value(event))
         scope = self._scopes.get(step.scope)
         if scope is None or "role" not in about or "completion" not in about:
             return
@@ -436,8 +437,7 @@ class Fold:
         turns = agent is not None and not _SUMMARY.fullmatch(event.key)
         if agent is not None and turns:
             told, agent.told = agent.told, Told()
-            about |= {n.SYSTEM: told.system} if told.system else {}
-            about |= {n.INPUT: told.messages} if told.messages else {}
+            about |= told.facts()
         if self._content is not None:
             about[n.OUTPUT] = self._content.said(attempt, facts.place(event))
         span = self._span(step, name, event.ts, about, client=True)
@@ -485,6 +485,8 @@ class Fold:
         elif event.type == FLAG:
             self._flagged(event)
         else:
+            if event.type in ("scope:rest", "scope:order") and scope.agent is not None:
+                self._rest(event, scope.path, scope.agent)
             if event.type == "agent:nudge" and scope.agent is not None and scope.agent.chat:
                 scope.agent.chat.fault = shown(event.data.get("ending", ""))
             about = facts.where(event, key=shown(event.key))
@@ -504,10 +506,12 @@ class Fold:
             return
         changes: list[dict[str, Any]] = event.data["changes"]
         told = self._content.told(changes) if self._content is not None else Told()
-        self._results(path, told)
-        self._end_turn(path)
-        agent.model = str(event.data.get("model", agent.model))
-        agent.told = told
+        rest = agent.rest
+        if rest is None or not event.key.startswith(f"{rest.key}/"):
+            self._results(path, told)
+            self._end_turn(path)  # and it is not what a person is shown in the middle of one
+            agent.model = str(event.data.get("model", agent.model))
+        agent.told = agent.told.then(told)
         agent.context = facts.of_context(event)
         self._scopes.touch(path, event.ts)
 
@@ -539,6 +543,26 @@ class Fold:
 
     def _set_timer(self, event: Event) -> None:
         heapq.heappush(self._timers, (event.data["wake_at"], event.key, event.ts))
+
+    def _rest(self, event: Event, path: str, agent: Agent) -> None:
+        """An agent stays where it is: it is paused, or a person drives in its place."""
+        if event.type == "scope:rest":
+            agent.rest = agent.rest or Open.of(event, path)
+        elif agent.rest is not None:
+            agent.driver = str(event.data.get("owner", "")) or agent.driver
+            over = event.data.get("verb") in ("hand_back", "free")
+            agent.rest.end = event.ts if over else None  # it may rest on after a hand-back
+
+    def _rise(self, scope: Scope) -> None:
+        agent = scope.agent
+        if agent is None or agent.rest is None:
+            return
+        rest, driver = agent.rest, agent.driver
+        agent.rest, agent.driver = None, ""
+        about = facts.of_step(self.run_id, rest, {}, None)
+        about |= {f"{n.OURS}driver": shown(driver)} if driver else {}
+        name = f"rest {shown(rest.rest.removesuffix('/rest'))}"
+        self._done.append(self._span(rest, name, scope.last, about, kind="rest"))
 
     def _wait(self, wait: Open, at: float, error: str) -> None:
         about = facts.of_step(self.run_id, wait, {}, None)

@@ -1,4 +1,4 @@
-"""The scopes of a run as spans that are not finished yet: agents, delegated calls, all others.
+"""What is not finished yet: scopes (agents, delegated calls, all others), and steps in them.
 
 Invariants: a scope is a span from its first event to its last; which span is around another is
 known when the inner one begins, and does not change; what is kept of a scope is bounded.
@@ -9,16 +9,53 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from manyhands.agents.request import Attempt
+from manyhands.runtime import Event
 from manyhands.telemetry.content import Told
 from manyhands.telemetry.spans import Facts, Mark, Span
 
 #: Marks of one span (as many again are kept for the run's own life); scopes that are open at once.
 MOST_MARKS, MOST_SCOPES = 256, 4096
 
-#: Where an agent's call of a tool stands, if it is the agent's: AGENT/turn/N/tool/I.
-CALL = re.compile(r"/turn/\d+/tool/(\d+)(?=/|$)")
+#: Where an agent's call of a tool stands, if it is the agent's: AGENT/turn/N/tool/I; once more,
+#: when a person said so: AGENT/turn/N/retry/tool/I.
+CALL = re.compile(r"/turn/\d+/(?:retry/)?tool/(\d+)(?=/|$)")
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """A JSON object, or nothing."""
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+
+
+@dataclass(slots=True)
+class Open:
+    """An attempt at a step that has no end yet. ``end``: it will have none, and this is when it was
+    last known to go on. ``actor``: the person who ordered it ('': nobody did)."""
+
+    key: str
+    scope: str
+    attempt: int
+    start: float
+    seq: int
+    effect: str
+    cost: dict[str, int]
+    actor: str = ""
+    end: float | None = None
+
+    @classmethod
+    def of(cls, event: Event, scope: str) -> Open:
+        data = event.data
+        cost: dict[str, int] = object_of(data.get("cost"))
+        attempt, effect = int(data.get("attempt", 1)), str(data.get("effect", ""))
+        actor = str(data.get("actor", ""))
+        return cls(event.key, scope, attempt, event.ts, event.seq, effect, cost, actor)
+
+    @property
+    def rest(self) -> str:
+        """Its key inside of its scope."""
+        return self.key.removeprefix(f"{self.scope}/")
 
 
 @dataclass(slots=True)
@@ -35,7 +72,8 @@ class Chat:
 @dataclass(slots=True)
 class Agent:
     """What is known of one agent's turn. ``context``: facts of the record that came last; ``told``:
-    what that record added, to be told with the next request alone."""
+    what that record added, to be told with the next request alone. ``rest``: it is paused, or a
+    person (``driver``) is at its wheel."""
 
     role: str
     model: str
@@ -44,6 +82,8 @@ class Agent:
     attempt: Attempt | None = None
     where: str = ""
     chat: Chat | None = None
+    rest: Open | None = None
+    driver: str = ""
 
 
 @dataclass(slots=True)

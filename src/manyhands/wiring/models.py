@@ -21,6 +21,7 @@ from manyhands.adapters.models.embedded import EmbeddedModel, ServerSettings
 from manyhands.adapters.models.embedded_download import HubFile, OnProgress, cached, download
 from manyhands.adapters.models.limiter import LimitedModel
 from manyhands.adapters.models.openai_compatible import OpenAICompatibleModel
+from manyhands.adapters.models.person import PersonModel
 from manyhands.adapters.models.recording_replay import Replay
 from manyhands.adapters.models.scripted import ScriptedModel
 from manyhands.config import Config, Kind, ModelConfig, ModelSpec, home
@@ -177,7 +178,7 @@ def price_of(settings: ModelConfig) -> Price | None:
     if settings.input_per_million is not None and settings.output_per_million is not None:
         return Price(settings.input_per_million, settings.output_per_million)
     place = settings.place
-    if place.kind in (Kind.GGUF, Kind.SCRIPT):
+    if place.kind in (Kind.GGUF, Kind.SCRIPT, Kind.HUMAN):
         return Price(0.0, 0.0)
     at = address_of(place)
     owned = place.kind in (Kind.OLLAMA, Kind.VLLM) and at is not None and at.here
@@ -206,6 +207,8 @@ def _made(spec: ModelSpec, settings: ModelConfig, own_key: bool) -> Model:
             always_stream=settings.always_stream,
             extra=settings.extra,
         )
+    elif place.kind is Kind.HUMAN:
+        return PersonModel()
     elif place.kind is Kind.SCRIPT:
         model = ScriptedModel.from_file(Path(place.file).expanduser())
     else:

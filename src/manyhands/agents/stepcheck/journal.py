@@ -65,7 +65,8 @@ class _Reader:
             agent = self._agents.get(event.data["agent"])
             if agent is not None:
                 self._hear(agent, event)
-                self._emit(event.data["agent"], agent)
+                if not event.data["model"].startswith("person:"):  # it is not the next request
+                    self._emit(event.data["agent"], agent)
         elif event.type == "agent:end":
             name = event.key.removesuffix("/end")
             if name in self._agents:

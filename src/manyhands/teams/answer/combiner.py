@@ -99,7 +99,7 @@ async def _synthesis(
     return Draft(
         number=len(case.drafts) + 1,
         parts=(Part(subtask="", title="", findings=report.value.findings),),
-        by=f"model:{report.model}",
+        by=report.author,
         decision=report.value.decision,
     )
 

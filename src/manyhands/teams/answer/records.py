@@ -97,6 +97,7 @@ class Work(Record):
     """What a worker came to. ``round``: 0, then one for each revision. ``agent``: its scope.
 
     ``ending``: how its turns ended (`manyhands.agents.report.Ending`); ``detail``: its last words.
+    ``by``: the person who reported in its place.
     """
 
     subtask: str
@@ -107,6 +108,7 @@ class Work(Record):
     not_found: tuple[str, ...] = ()
     ending: str = ""
     detail: str = ""
+    by: str = ""
 
 
 class SynthesisAnswer(Record):

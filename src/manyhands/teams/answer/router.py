@@ -67,4 +67,4 @@ async def _by_model(run: Run, case: Case) -> Route:
     if report.value is None:
         told = f"the router gave no answer ({report.ending}); one agent is the cheaper mistake"
         return Route(way=Way.SINGLE, reason=told, by="rule:unsure")
-    return Route(way=report.value.way, reason=report.value.reason, by=f"model:{report.model}")
+    return Route(way=report.value.way, reason=report.value.reason, by=report.author)

@@ -37,7 +37,7 @@ async def split(run: Run, case: Case) -> Plan:
     if report.value is None or faults(report.value.subtasks):
         why = f"the supervisor's plan could not be used ({report.ending}: {report.detail})"
         return whole(case.question, "rule:degraded", why)
-    return Plan(subtasks=in_order(report.value.subtasks), by=f"model:{report.model}")
+    return Plan(subtasks=in_order(report.value.subtasks), by=report.author)
 
 
 def whole(question: str, by: str, why: str = "") -> Plan:

@@ -103,6 +103,7 @@ def _worked(run: Run, case: Case, task: Subtask, round: int, report: Report[Work
         not_found=report.value.not_found,
         ending=report.ending,
         detail=report.detail,
+        by=report.by,
     )
 
 

@@ -88,7 +88,8 @@ def told(task: Task) -> str:
     lines += [f"Claimed without evidence: {one_line(each, 300)}" for each in task.unsupported]
     lines += [f"Context: {one_line(each, 1_000)}" for each in task.findings]
     lines += [f"Open: {one_line(each, 300)}" for each in task.open]
-    lines.append(f"It says: {_quoted(task.summary) or '(nothing)'}")
+    who = f"{one_line(task.by)}, a person, says in its place" if task.by else "It says"
+    lines.append(f"{who}: {_quoted(task.summary) or '(nothing)'}")
     return "\n".join(lines)
 
 

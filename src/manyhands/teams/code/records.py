@@ -171,7 +171,7 @@ class Task(Record):
     ``ending``: how its agent's turns ended (`manyhands.agents.report.Ending`). ``changed``: what
     did change, whatever it said; ``unsupported``: what it said and no event bears out.
     ``findings``: items of the context store, each with what is to be said of it. ``takes_up``: the
-    task whose changes it goes on from.
+    task whose changes it goes on from. ``by``: the person who reported in its agent's place.
     """
 
     id: str
@@ -191,6 +191,7 @@ class Task(Record):
     held: Held | None = None
     takes_up: str = ""
     turns: int = 0
+    by: str = ""
 
     @property
     def at_work(self) -> bool:

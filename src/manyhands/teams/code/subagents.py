@@ -39,6 +39,7 @@ from manyhands.teams.code.records import (
 from manyhands.teams.code.states import hashes
 from manyhands.teams.code.store import Offer
 from manyhands.teams.code.trunk import Merging
+from manyhands.teams.code.world import CodersWorld
 
 _STATES = {
     ReportStatus.COMPLETE: TaskState.COMPLETE,
@@ -101,6 +102,7 @@ async def _coded(
         checks=_judges(run, case, delegation, beginning, workspace),
         limits=case.limits(parallel_calls=1),  # of one workspace, one change after the other
         watch=Watch(tree=lambda: workspace.tree.hash),
+        world=CodersWorld(workspace, run.read_blob, case.desk.ignored),
         budget=_budget(delegation),
     )
     answer = report.value
@@ -110,7 +112,10 @@ async def _coded(
     merging = await case.trunk.take(run, beginning.onto, workspace.tree, hold=hold)
     passed = [check.command for check in checks if check.passed]
     wrong = unsupported(workspace, answer, merging.paths, passed) if answer else []
-    task = _task(delegation, report, notes).model_copy(
+    task = _task(delegation, report, notes)
+    if report.by and task.state is TaskState.COMPLETE and merging.merge is Merge.HELD:
+        task = task.model_copy(update={"state": TaskState.PARTIAL})
+    task = task.model_copy(
         update={
             "summary": answer.summary if answer else "",
             "open": answer.open if answer else (),
@@ -196,10 +201,10 @@ async def _checks(
     workspace: Workspace,
 ) -> tuple[Check, ...]:
     """Those of an accepted answer have passed; of any other they are run once more, for what it
-    leaves may be good all the same."""
+    leaves may be good all the same, and a person's word is no check."""
     if not delegation.checks:
         return ()
-    if report.status is ReportStatus.COMPLETE:
+    if report.status is ReportStatus.COMPLETE and not report.by:
         return tuple(Check(command=each, passed=True, code=0) for each in delegation.checks)
     try:
         return await run.step(
@@ -227,7 +232,10 @@ def _why_held(
 ) -> str:
     if still_marked(case.desk.ground, workspace.tree, beginning.conflicts, run.read_blob):
         return "there are marks of a conflict in it"
-    if report.status is ReportStatus.COMPLETE or (checks and all(c.passed for c in checks)):
+    passed = all(check.passed for check in checks)
+    if report.status is ReportStatus.COMPLETE and report.by and not passed:
+        return f"{report.by} reported it as done, and a check of it fails"
+    if report.status is ReportStatus.COMPLETE or (checks and passed):
         return ""
     return "its coder did not come to an end, and no check says that it is good as it is"
 
@@ -270,4 +278,5 @@ def _task(
         findings=notes,
         takes_up=delegation.takes_up,
         turns=report.turns,
+        by=report.by,
     )
