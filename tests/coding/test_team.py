@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from manyhands.agents.encoding import encode
+from manyhands.config import Config
 from manyhands.errors import ModelRefused, SandboxError, StepFailed
 from manyhands.ports import Capabilities, ModelRequest
-from manyhands.runtime import Budget
+from manyhands.runtime import Budget, Runtime
 from manyhands.teams.code.records import Merge, Outcome, TaskState
+from manyhands.testing import ScriptedModel
 from manyhands.testing.models import Conversation, Scripted, answer, call, calls, say
+from manyhands.wiring.code import code_workflow
 from manyhands.wiring.sandboxes import make_sandboxes
 from tests.coding.stage import (
     CHECK,
@@ -844,3 +847,22 @@ async def test_a_machine_without_a_sandbox_is_an_error_before_any_agent(tmp_path
     with pytest.raises(StepFailed, match="no room for another sandbox"):
         await stage.solve()
     assert not stage.model.requests
+
+
+async def test_a_judge_looks_at_what_was_flagged_of_any_agent(tmp_path: Path) -> None:
+    def coder(request: ModelRequest, conversation: Conversation) -> Scripted:
+        if conversation.spoken == 0:
+            return call("bash", command=CHECK)
+        return answer({"summary": "All tests pass.", "passed": [CHECK]})
+
+    judge = ScriptedModel(lambda _: answer({"broken": True, "why": "It failed."}), name="judge")
+    many = call("delegate_many", tasks=[coder_task("sums", checks=[])])
+    stage = Stage(tmp_path, Cast(orchestrator=by_turn(many, FINISH), coder=coder))
+    workflow = code_workflow(Config(), models={"": stage.model, "judge": judge})
+    async with Runtime.open(stage.journal, workflows=[workflow]) as runtime:
+        await runtime.run(workflow, stage.order(), run_id="r")
+        events = [event async for event in runtime.events("r")]
+    verdicts = [e.data["judge"] for e in events if e.type == "agent:flag" and "coder" in e.key]
+    assert verdicts
+    assert all(v["broken"] and v["model"] == "judge" for v in verdicts)
+    assert len(judge.requests) == len([e for e in events if e.type == "agent:flag"])

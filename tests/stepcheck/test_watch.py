@@ -20,7 +20,7 @@ from manyhands.agents.stepcheck import Flag, Step, Trace, check_all, from_journa
 from manyhands.agents.stepcheck.watch import FLAG, Watch
 from manyhands.agents.tools import Toolbox, tool
 from manyhands.agents.turn import run_agent
-from manyhands.errors import RoleError
+from manyhands.errors import ModelRefused, RoleError
 from manyhands.ports import ModelRequest
 from manyhands.runtime import Effect, Event, Run, Runtime, Status, Workflow
 from manyhands.testing import ManualClock, ScriptedModel
@@ -193,6 +193,68 @@ async def test_escalation_hands_over_to_the_next_model(fast_path: Path) -> None:
     assert (report.model, report.fallbacks) == ("second", 1)
     assert report.value == Done(summary=TRUTH)
     assert [len(model.requests) for model in trial.models] == [2, 1]
+
+
+async def test_a_retry_takes_the_step_back_and_says_nothing_of_it(fast_path: Path) -> None:
+    replies = iter(SCRIPT)
+    trial = Trial(fast_path, SCRIPT, role("retry"), WATCH)
+    trial.models[0] = ScriptedModel(lambda _: next(replies), name="first")
+    report = await trial.run()
+    assert report.value == Done(summary=TRUTH)
+    assert trial.flags == [("retry", ["ignored-error", *LIED])]
+    second, third = (request.messages for request in trial.models[0].requests[1:])
+    assert second == third
+    live = [flag for event in trial.events if event.type == FLAG for flag in event.data["flags"]]
+    assert live == [flag.to_json() for flag in check_all(trial.read)]
+
+
+async def test_a_retry_on_the_way_takes_calls_and_results_back(fast_path: Path) -> None:
+    one, other = call("bash", command="ls"), call("bash", command="ls lib")
+    replies = iter((one, other, one, other, answer(Done(summary="It lists."))))
+    trial = Trial(fast_path, SCRIPT, role({"cycle": "retry", "default": "note"}), WATCH)
+    trial.models[0] = ScriptedModel(lambda _: next(replies), name="first")
+    report = await trial.run()
+    assert report.status is ReportStatus.COMPLETE
+    assert ("retry", ["cycle"]) in trial.flags
+    before, after = (request.messages for request in trial.models[0].requests[3:5])
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("verdict", "policy", "value"),
+    [
+        ({"broken": False, "why": "It is as it says."}, "note", LIE),
+        ({"broken": True, "why": "The last run failed."}, "nudge", TRUTH),
+        ("I think it is fine.", "nudge", TRUTH),
+        ({"verdict": "fine"}, "nudge", TRUTH),
+        (ModelRefused("no"), "nudge", TRUTH),
+    ],
+)
+async def test_a_judge_sees_what_was_flagged_and_can_only_clear_it(
+    fast_path: Path, verdict: Any, policy: str, value: str
+) -> None:
+    judge = ScriptedModel(
+        lambda _: answer(verdict) if isinstance(verdict, dict) else verdict, name="judge"
+    )
+    trial = Trial(fast_path, SCRIPT, role("nudge"), replace(WATCH, judge=judge))
+    report = await trial.run()
+    assert report.value == Done(summary=value)
+    assert [flagged for flagged, _ in trial.flags] == [policy]
+    told = next(event for event in trial.events if event.type == FLAG).data["judge"]
+    assert told.get("broken") == (verdict.get("broken") if isinstance(verdict, dict) else None)
+    assert len(judge.requests) == 1
+    shown = judge.requests[0].messages[-1]
+    assert LIE.encode() in shown
+    assert b"claimed-test" in shown
+    assert report.usage.requests == sum(len(m.requests) for m in [*trial.models, judge])
+
+
+async def test_a_good_run_asks_no_judge(fast_path: Path) -> None:
+    judge = ScriptedModel([], name="judge")
+    script = (SCRIPT[0], SCRIPT[2])
+    trial = Trial(fast_path, script, role("nudge"), replace(WATCH, judge=judge))
+    assert (await trial.run()).status is ReportStatus.COMPLETE
+    assert judge.requests == []
 
 
 async def test_a_pause_waits_for_a_person_across_a_restart(fast_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from manyhands.agents.stepcheck import Read, Step, check_all, from_journal, read_trace
 from manyhands.errors import ConfigError, TelemetryError
-from manyhands.runtime import Run
+from manyhands.runtime import Run, Runtime
 from manyhands.runtime.journal import Journal
 from manyhands.telemetry import Content, Mark, Span
 from manyhands.telemetry.following import Patience, deliver
@@ -27,9 +28,11 @@ from manyhands.telemetry.otlp import (
     write_json,
 )
 from manyhands.telemetry.reading import spans_of
+from manyhands.testing.models import ScriptedModel, answer
 from tests.answering.stage import Stage as Answering
 from tests.coding.stage import Stage as Coding
-from tests.telemetry.stage import collector, drive, one, spans_in
+from tests.stepcheck.test_watch import SCRIPT, WATCH, Trial, role
+from tests.telemetry.stage import collector, drive, one, spans_in, tokens
 
 HOSTILE = "\ud800 half \x1b[31mred\x1b[0m \x00 \u202e “quoted” " + "x" * 1000
 
@@ -82,6 +85,25 @@ async def test_check_reads_a_delegation_as_it_reads_the_journal(tmp_path: Path) 
     ):
         assert told(theirs) == told(mine)
         assert [r.text for r in theirs.results] == [r.text for r in mine.results]
+
+
+@pytest.mark.parametrize("on_flag", ["nudge", "retry"])
+async def test_check_reads_a_flagged_and_judged_run_as_it_reads_the_journal(
+    tmp_path: Path, on_flag: str
+) -> None:
+    """The judge's request is paid and told, and is no step of the agent."""
+    judge = ScriptedModel(lambda _: answer({"broken": True, "why": "No test was run."}), name="j")
+    trial = Trial(tmp_path / "j.db", SCRIPT, role(on_flag), replace(WATCH, judge=judge))
+    await trial.run()
+    assert judge.requests
+    spans = spans_in(tmp_path / "j.db", "r")
+    async with Runtime.open(tmp_path / "j.db") as runtime:
+        assert tokens(spans) == runtime.view("r").spent()["tokens"]
+    assert [s.facts["manyhands.kind"] for s in spans if s.name == "chat j"] == ["none"] * len(
+        judge.requests
+    )
+    journal, otlp = both(tmp_path / "j.db", "r", tmp_path)
+    assert [told(step) for step in otlp.steps] == [told(step) for step in journal.steps]
 
 
 async def test_a_file_is_otlp_json_and_the_same_each_time(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ class Asking:
                 fingerprint=self._context.hash,
                 limits=self._limits,
                 tools=self._readable(final=final),
-                spent=self._spent,
+                spent=self.spent,
                 shown=self._shown,
                 time=partial(self._time.left, final=final),
             )
@@ -188,7 +188,7 @@ class Asking:
                 fingerprint=hashlib.sha256(b"".join(request.messages)).hexdigest(),
                 limits=self._limits,
                 tools={},
-                spent=self._spent,
+                spent=self.spent,
                 time=self._time.left,
             )
         except StepFailed:
@@ -203,7 +203,7 @@ class Asking:
         marked = delimit("data", text, f"{self._scope.id}/{self._scope.key(key)}/summary")
         return f"Your summary of them:\n{marked}"
 
-    def _spent(self, spend: Spend, reported: Usage | None) -> None:
+    def spent(self, spend: Spend, reported: Usage | None) -> None:
         self.usage += spend
         if reported is not None:
             self.reported += reported.input_tokens + reported.output_tokens

@@ -25,6 +25,9 @@ from manyhands.runtime import Budget, Run
 
 A = TypeVar("A", bound=BaseModel)
 
+#: Who looks at the flagged steps of all agents of a team.
+JUDGE = "judge"
+
 
 class AgentCost(BaseModel):
     """What one agent took. ``seconds``: from its first step to the end of its last. ``reported``:
@@ -53,7 +56,7 @@ class _Ran:
 
 @dataclass(slots=True)
 class Crew:
-    """``models``: role -> chain, for every role of ``roles``."""
+    """``models``: role -> chain, for every role of ``roles``, and for `JUDGE` if there is one."""
 
     models: Mapping[str, Sequence[Model]]
     roles: Mapping[str, Role]
@@ -90,6 +93,9 @@ class Crew:
         chain = self.models[chosen.name]
         ran = _Ran(chosen.name, run.key(key), chain[0].name)
         self._ran.append(ran)
+        judge = self.models.get(JUDGE)
+        if judge and watch is not None and watch.judge is None:
+            watch = replace(watch, judge=judge[0])
         ran.report = report = await run_agent(
             run,
             chosen,

@@ -17,12 +17,14 @@ class Policy(StrEnum):
     """From the mildest to the strictest.
 
     ``note``: the journal has it. ``nudge``: the model is told; a report that is flagged is not
-    accepted. ``escalate``: and the next model of the chain goes on. ``pause``: and the run waits
-    for a person, across restarts.
+    accepted. ``retry``: the step is taken out of what the model is shown, and it is asked again;
+    what its calls did stays done. ``escalate``: the model is told, and the next one of the chain
+    goes on. ``pause``: and the run waits for a person, across restarts.
     """
 
     NOTE = "note"
     NUDGE = "nudge"
+    RETRY = "retry"
     ESCALATE = "escalate"
     PAUSE = "pause"
 

@@ -214,7 +214,15 @@ class _Agent:
         self._toolbox = toolbox
         self._output = output_of(role, output)
         self._checks = {name: checks[name] for name in role.checks}
-        self._watching = Watching(watch, scope, role.name, tuple(toolbox.tools), role.on_flag)
+        self._watching = Watching(
+            watch,
+            scope,
+            role.name,
+            tuple(toolbox.tools),
+            role.on_flag,
+            limits,
+            lambda spend, usage: self._asking.spent(spend, usage),
+        )
         self._context = Context(scope, self._watching.hear)
         self._time = time = Deadline(scope, limits.report_seconds)
         self._asking = Asking(
@@ -447,6 +455,9 @@ class _Agent:
         told = await self._watching.see(key, attempt)
         if told is None or self._faults >= self._contract.nudges:
             return self._report(ReportStatus.COMPLETE, Ending.ANSWERED, found)
+        if told.policy is Policy.RETRY:  # as if it had not been said
+            self._faults += 1
+            return None
         self._remember_answer(key, attempt, told)
         return await self._follow(key, told)
 
@@ -531,13 +542,16 @@ class _Agent:
         if driven is not None:
             results = noted(results, calls, driven)
         self._ran = named
+        before = len(self._context)
         self._remember(key, attempt, named, results)
         for result in results:
             self._below += result.usage
         self._used |= {result.tool for result in results if result.ok}
         length = self._repetition.seen(found.calls, [result.text for result in results])
         told = await self._watching.see(key, attempt, results, Ending.LOOP if length else "")
-        if told is not None:
+        if told is not None and told.policy is Policy.RETRY:
+            self._context.drop_turn(before)
+        elif told is not None:
             self._say(told.message, origin=self._scope.key(f"{key}/flag"))
             ended = await self._follow(key, told)
             if ended is not None:

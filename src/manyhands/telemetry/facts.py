@@ -18,6 +18,8 @@ from manyhands.telemetry.scopes import Agent, Open, object_of
 from manyhands.telemetry.spans import Facts, shown
 
 TOOL_ERROR = "tool_error"
+#: Of a request that is no step of its agent: it failed, or was made on the side.
+ASIDE: Facts = {f"{n.OURS}kind": "none"}
 _UNITS = ("tokens", "requests", "micro_usd")
 _ENDED = ("status", "ending", "turns", "nudges", "repairs", "fallbacks")
 _ARTIFACT = ("name", "version", "kind", "blob", "status")
@@ -188,5 +190,7 @@ def of_flag(flag: Mapping[str, Any], event: Event, content: Content | None) -> F
     }
     if content is not None:
         facts[n.EVALUATION_WHY] = content.text(str(flag["reason"]), place(event))
+    if (broken := object_of(event.data.get("judge")).get("broken")) is not None:
+        facts[f"{n.OURS}judge"] = "broken" if broken else "cleared"
     severity, policy = shown(flag.get("severity", "")), str(event.data.get("policy", ""))
     return facts | where(event, severity=severity, policy=policy)

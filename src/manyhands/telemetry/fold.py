@@ -31,8 +31,8 @@ from manyhands.telemetry.content import Content, Told
 from manyhands.telemetry.scopes import Agent, Chat, Open, Scope, Scopes, object_of
 from manyhands.telemetry.spans import Facts, Ids, Link, Mark, Span, shown
 
-_REQUEST = re.compile(r"(?:turn/\d+|final)(?:/again-\d+)?/request/\d+|.+/summary/\d+")
-_SUMMARY = re.compile(r".+/summary/\d+")
+#: An agent's requests for its turns; others (a summary, a judge) are made on the side.
+_REPLY = re.compile(r"(?:turn/\d+|final)(?:/again-\d+)?/request/\d+")
 _CHECK = re.compile(r"turn/\d+/check/(.+)")
 _TOOL = re.compile(r"(.+)/turn/\d+/(?:retry/)?tool/(\d+)(?:/act)?")
 #: Steps by which the loop of turns keeps what it has decided: no spans, unless they fail.
@@ -306,13 +306,12 @@ class Fold:
             return
         agent = self._scopes.agent(step.scope)
         rest = step.rest
-        if agent is None:
-            if rest == "begin" and step.scope:
-                self._begin(step, event)
-            elif "requests" in step.cost and self._model(step, event, None, used):
-                return
-        elif _REQUEST.fullmatch(rest) and self._model(step, event, agent, used):
+        if agent is None and rest == "begin" and step.scope:
+            self._begin(step, event)
+        if "requests" in step.cost and self._model(step, event, agent, used):
             return
+        if agent is None:
+            pass
         elif check := _CHECK.fullmatch(rest):
             self._judged(agent, check[1], event)
         elif _LOOP.fullmatch(rest):
@@ -352,9 +351,10 @@ class Fold:
                 value, place = self._value(event), facts.place(event)
                 told, error = facts.of_result(value, self._content, place)
                 about |= told
-        elif agent is not None and _REQUEST.fullmatch(rest):
-            about |= facts.of_request(self.run_id, step.scope, agent, agent.model)
-            name, client = f"{n.CHAT} {shown(agent.model)}", True
+        elif agent is not None and ("requests" in step.cost or _REPLY.fullmatch(rest)):
+            model = agent.model if _REPLY.fullmatch(rest) else "unknown"
+            about |= facts.of_request(self.run_id, step.scope, agent, model) | facts.ASIDE
+            name, client = f"{n.CHAT} {shown(model)}", True
         elif _LOOP.fullmatch(rest) and self._keeps(step, agent, error, event):
             return
         else:
@@ -432,16 +432,19 @@ class Fold:
         name = f"{n.CHAT} {shown(attempt.model)}"
         if attempt.error:
             error, told = shown(attempt.error), shown(attempt.message)
+            about |= facts.ASIDE
             self._done.append(self._span(step, name, event.ts, about, error, told, client=True))
             return True
-        turns = agent is not None and not _SUMMARY.fullmatch(event.key)
-        if agent is not None and turns:
+        if agent is not None and not _REPLY.fullmatch(step.rest):
+            agent = None
+            about |= facts.ASIDE
+        if agent is not None:
             told, agent.told = agent.told, Told()
             about |= told.facts()
         if self._content is not None:
             about[n.OUTPUT] = self._content.said(attempt, facts.place(event))
         span = self._span(step, name, event.ts, about, client=True)
-        if agent is None or not turns:
+        if agent is None:
             self._done.append(span)
             return True
         self._flush(agent)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from manyhands.agents.crew import JUDGE
 from manyhands.agents.role import Role
 from manyhands.config import ALGORITHM, Config
 from manyhands.errors import ConfigError
@@ -21,7 +22,7 @@ CODE_ROLES = ("orchestrator", "explorer", "coder")
 
 def check_roles(config: Config) -> None:
     """Raises `ConfigError` for a role in ``[roles]`` that no team has."""
-    known = sorted({*LAB_ROLES, *ANSWER_ROLES, *CODE_ROLES})
+    known = sorted({*LAB_ROLES, *ANSWER_ROLES, *CODE_ROLES, JUDGE})
     for name in config.roles:
         if name not in known:
             raise ConfigError(
@@ -46,7 +47,7 @@ async def models_for(
     """
     check_roles(config)
     for name in named:
-        if name and name not in roles:
+        if name and name not in roles and name != JUDGE:
             raise ConfigError(
                 f"there is no role {name!r}; roles: {', '.join(sorted(roles))}",
                 next=f"write --role {min(roles)}=MODEL",
@@ -58,6 +59,9 @@ async def models_for(
         own = spec is not None or role.model is None
         spec = spec or role.model or await need_model(config, program=program)
         found[name] = endpoints.models(spec, own_key=own)
+    judge = named.get(JUDGE) or config.roles.get(JUDGE)
+    if judge is not None:
+        found[JUDGE] = endpoints.models(judge, own_key=True)
     return found
 
 
@@ -66,7 +70,7 @@ def given_models(
 ) -> dict[str, Sequence[Model]]:
     """Models as objects for every role; '' is for those that are not named."""
     found: dict[str, Sequence[Model]] = {}
-    for role in roles:
+    for role in (*roles, *([JUDGE] if JUDGE in given else [])):
         each = given[role] if role in given else given[""]
         found[role] = each if isinstance(each, Sequence) else (each,)
     return found

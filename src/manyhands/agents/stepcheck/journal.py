@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from manyhands.agents.context import RECORD
+from manyhands.agents.flagging import Policy
 from manyhands.agents.request import Attempt
 from manyhands.agents.stepcheck.records import Kind, Read, Result, Source, Step
 from manyhands.agents.stepcheck.replies import kind_of, step_of
+from manyhands.agents.stepcheck.watch import FLAG, RETRIED
 from manyhands.agents.workspace.tree import Node, Tree
 from manyhands.agents.workspace.workspace import Act
 from manyhands.ports import ToolCall
@@ -71,6 +73,10 @@ class _Reader:
             name = event.key.removesuffix("/end")
             if name in self._agents:
                 self._emit(name, self._agents[name])
+        elif event.type == FLAG:
+            agent = self._agents.get(event.key.rpartition("/turn/")[0])
+            if agent is not None and event.data["policy"] == Policy.RETRY:
+                agent.later.append(RETRIED)
         else:
             self._turn(event)
 

@@ -44,7 +44,7 @@ def from_otlp(document: Any, *, where: str = "otlp") -> Read:
     roles: dict[str, str] = {}
     for span in spans:
         agent, role = _agent(span, known)
-        if span.operation in _MODEL:
+        if span.operation in _MODEL and span.facts.get("manyhands.kind") != "none":
             given, results = _heard(span)
             _attach(steps, last.get(agent), results)
             index = counts[agent] = counts.get(agent, -1) + 1

@@ -13,24 +13,32 @@ from typing import Any, cast
 
 from manyhands.agents.calls import CallResult
 from manyhands.agents.flagging import OnFlag, Policy
-from manyhands.agents.request import Attempt
+from manyhands.agents.report import Spend
+from manyhands.agents.request import Attempt, Limits
 from manyhands.agents.stepcheck.checking import BROKEN, STANDARD, Checker, StepCheck
+from manyhands.agents.stepcheck.judge import judged
 from manyhands.agents.stepcheck.records import Result, Source
 from manyhands.agents.stepcheck.replies import step_of
 from manyhands.errors import RoleError
+from manyhands.ports import Model, Usage
 from manyhands.runtime import Effect, Run
 
-#: The type of the record of a step's flags. Its ``data``: ``policy``, and ``flags``.
+#: The type of the record of a step's flags. Its ``data``: ``policy``, ``flags``, and what a judge
+#: said.
 FLAG = "agent:flag"
+#: Stands for what an agent was shown since a step that was taken back: nothing but the same again.
+RETRIED = "(asked again)"
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What is checked of an agent's steps. ``tree``: the state of its workspace, as a hash; it must
-    be a function of what is journaled."""
+    be a function of what is journaled. ``judge``: a model that looks at each flagged step, and may
+    take away what would follow."""
 
     checks: Mapping[str, StepCheck] = field(default_factory=lambda: STANDARD)
     tree: Callable[[], str] | None = None
+    judge: Model | None = None
 
     def fits(self, on_flag: OnFlag, where: str) -> None:
         """Raises `RoleError` where a policy names a check that is not here."""
@@ -54,8 +62,18 @@ class Watching:
     """One agent that is watched (``watch`` None: it is not, and nothing of it is kept)."""
 
     def __init__(
-        self, watch: Watch | None, scope: Run, role: str, tools: Sequence[str], on_flag: OnFlag
+        self,
+        watch: Watch | None,
+        scope: Run,
+        role: str,
+        tools: Sequence[str],
+        on_flag: OnFlag,
+        limits: Limits,
+        spent: Callable[[Spend, Usage | None], None],
     ) -> None:
+        """``spent`` is told what the judge's requests were charged."""
+        self._limits = limits
+        self._spent = spent
         self._watch = watch
         self._scope = scope
         self._role = role
@@ -94,7 +112,8 @@ class Watching:
         )
         found = self._checker.see(step)
         flags = [flag.to_json() for flag in found]
-        if self._on_flag.decides:
+        judge = self._watch.judge
+        if self._on_flag.decides or (judge is not None and flags):
             flags = cast(
                 list[dict[str, Any]],
                 await self._scope.step(f"{key}/flags", lambda: flags, effect=Effect.PURE),
@@ -102,13 +121,21 @@ class Watching:
         if not flags:
             return None
         policy = _policy(flags, self._on_flag)
-        told_already = policy is Policy.NUDGE and bool(fault)
+        told_already = policy in (Policy.NUDGE, Policy.RETRY) and bool(fault)
         if policy is not Policy.NOTE and (told_already or self._told >= self._on_flag.most):
             policy = Policy.NOTE
-        await self._scope.record(f"{key}/flag", FLAG, {"policy": policy, "flags": flags})
+        about: dict[str, Any] = {}
+        if judge is not None:
+            about["judge"] = await judged(
+                self._scope, key, judge, step, flags, limits=self._limits, spent=self._spent
+            )
+            policy = Policy.NOTE if about["judge"].get("broken") is False else policy
+        await self._scope.record(f"{key}/flag", FLAG, {"policy": policy, "flags": flags, **about})
         if policy is Policy.NOTE:
             return None
         self._told += 1
+        if policy is Policy.RETRY:
+            self._given.append(RETRIED)
         return Told(policy, _message(flags, self._on_flag))
 
 
