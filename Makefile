@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo check check-web test test-all bench harbor lock clean
+.PHONY: help setup system demo check check-web test test-all bench harbor phoenix lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,8 +57,12 @@ harbor: setup  ## A .venv-harbor with Harbor (Python >= 3.12), and its tests
 	@HARBOR_PYTHON="$(HARBOR_PYTHON)" scripts/harbor
 	$(BIN)/python -m pytest tests/harbor
 
+phoenix: setup  ## A .venv-phoenix with Arize Phoenix (850 MB), and the tests of telemetry against it
+	@scripts/phoenix
+	$(BIN)/python -m pytest tests/phoenix
+
 lock: setup  ## Resolve the newest versions into the lock files
 	@scripts/lock
 
 clean:  ## Remove what make made
-	rm -rf $(VENV) .venv-harbor .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-harbor .venv-phoenix .pytest_cache .ruff_cache .import_linter_cache .hypothesis

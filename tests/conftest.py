@@ -40,6 +40,13 @@ def harbor_python() -> str | None:
     return python if found else None
 
 
+def phoenix_program() -> str | None:
+    """Arize Phoenix: a collector of traces with a database and a page."""
+    made = Path(__file__).parents[1] / ".venv-phoenix" / "bin" / "phoenix"
+    program = os.environ.get("MANYHANDS_PHOENIX") or str(made)
+    return program if os.access(program, os.X_OK) else None
+
+
 #: Of the tests with a real daemon: with bash, python3, git and GNU's tools.
 DOCKER_IMAGE = os.environ.get("MANYHANDS_DOCKER_IMAGE", "python:3.13")
 
@@ -72,6 +79,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         ),
         "no chromium or no playwright: run `make system` and `make setup`",
     ),
+    "phoenix": (
+        lambda: phoenix_program() is not None,
+        "no Arize Phoenix: run `make phoenix`, or set MANYHANDS_PHOENIX to its program",
+    ),
     "docker": (
         _docker,
         f"no Docker daemon with {DOCKER_IMAGE}: start one, or set MANYHANDS_DOCKER_IMAGE",
@@ -79,7 +90,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "torch": (lambda: importlib.util.find_spec("torch") is not None, "torch is not installed"),
 }
 #: Only those who have them run these; their absence never fails CI.
-OPTIONAL = {"docker", "harbor", "torch"}
+OPTIONAL = {"docker", "harbor", "phoenix", "torch"}
 
 
 #: Seconds for a slow test that names no limit of its own: a hang, and not a busy machine.

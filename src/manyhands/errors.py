@@ -49,7 +49,8 @@
     │   │   └── SandboxBusy        a command runs where all must stand still
     │   ├── LibraryError         a folder of documents, or the index of it
     │   ├── FetchError           a web page: not allowed, too large, too slow, not there
-    │   └── ToolServerError      a server of tools (MCP): not started, lost, not the protocol
+    │   ├── ToolServerError      a server of tools (MCP): not started, lost, not the protocol
+    │   └── TelemetryError       a collector of traces: away for too long, or it will have none
     └── AgentError               an agent's own work
         ├── MalformedAnswer      not repaired within the allowed rounds
         ├── OutOfTurns           the turn limit came before the answer
@@ -268,6 +269,9 @@ class FetchError(PortError): ...
 
 
 class ToolServerError(PortError): ...
+
+
+class TelemetryError(PortError): ...
 
 
 class AgentError(ManyhandsError):

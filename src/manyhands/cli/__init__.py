@@ -15,6 +15,7 @@ from manyhands.cli import (
     driving,
     lab,
     models,
+    otel,
     parse,
     runs,
     tasks,
@@ -44,6 +45,7 @@ app.command("answer")(answer.answer)
 app.command("code")(code.code)
 app.command("ui")(ui.ui)
 app.command("watch")(watch.watch)
+app.command("otel")(otel.otel)
 app.add_typer(answer.memory, name="memory")
 app.add_typer(lab.app, name="lab")
 app.add_typer(tasks.app, name="tasks")

@@ -13,9 +13,11 @@ import typer
 
 from manyhands.cli.pages import export_timeline
 from manyhands.cli.printing import ago, err, out, print_json, status, table
+from manyhands.cli.telemetry import export_spans
 from manyhands.config import load_config, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, RunState, Runtime, Status, export_run, import_run
+from manyhands.telemetry.content import limit_of
 from manyhands.wiring import Tape, open_runtime
 
 Journal = Annotated[
@@ -38,6 +40,13 @@ Patience = Annotated[
 ]
 Resumed = Annotated[
     str, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
+]
+Content = Annotated[
+    bool, typer.Option("--content", help="Of spans: with what was asked and said, in words.")
+]
+ContentLimit = Annotated[
+    int | None,
+    typer.Option(help="Bytes of each text, with --content (16384).", min=1, show_default=False),
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id (see `manyhands runs`).")]
 
@@ -273,23 +282,39 @@ def export(
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the timeline, as one file, to FILE.")
     ] = None,
+    otlp: Annotated[
+        str | None,
+        typer.Option("--otlp", metavar="URL|FILE", help="Its spans, to a collector or a file."),
+    ] = None,
+    content: Content = False,
+    content_limit: ContentLimit = None,
     journal: Journal = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a run to one JSONL file that `manyhands import` reads back, or to a page (--html).
+    """Write a run to one JSONL file that `manyhands import` reads back, to a page (--html), or its
+    spans to a collector or a file (--otlp).
 
     Examples: `manyhands export lab-1a2b3c4d -o study.jsonl`,
-    `manyhands export lab-1a2b3c4d --html study.html`
+    `manyhands export lab-1a2b3c4d --html study.html`,
+    `manyhands export lab-1a2b3c4d --otlp http://localhost:4318`,
+    `manyhands export lab-1a2b3c4d --otlp study.otlp.json --content`
     """
 
     async def work() -> None:
         async with runtime_of(journal) as runtime:
             if html is not None:
                 export_timeline(runtime, run_id, html)
-            if html is not None and file is None:
+            if otlp is not None:
+                limit = limit_of(content, content_limit)
+                export_spans(runtime.journal, run_id, otlp, limit=limit, as_json=as_json)
+            if (html or otlp) is not None and file is None:
                 return
             path = file or Path(f"{run_id}.jsonl")
             lines = export_run(runtime.journal, run_id, path)
-            out.print(f"{lines} lines in {path}")
+            if not as_json:
+                out.print(f"{lines} lines in {path}")
+            elif otlp is None:
+                print_json({"run_id": run_id, "file": str(path), "lines": lines})
 
     go(work())
 

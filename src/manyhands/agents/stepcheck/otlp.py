@@ -3,7 +3,8 @@
 Read are spans of ``gen_ai.operation.name`` chat, text_completion and generate_content (a step
 each), execute_tool (results) and invoke_agent (which agent's they are); messages as
 ``gen_ai.input.messages`` and ``gen_ai.output.messages``, as events of the older conventions
-(``gen_ai.choice``, ``gen_ai.*.message``), and as OpenLLMetry's ``gen_ai.completion.N.…``.
+(``gen_ai.choice``, ``gen_ai.*.message``), and as OpenLLMetry's ``gen_ai.completion.N.…``. What
+the journal knew of a reply is read of our own exports: ``manyhands.kind``, ``manyhands.fault``.
 
 Invariant: an agent's steps are in the order in which its spans began; a trace that was exported
 without its messages still gives its tokens, its times and its errors.
@@ -40,36 +41,40 @@ def from_otlp(document: Any, *, where: str = "otlp") -> Read:
     steps: list[Step] = []
     last: dict[str, int] = {}
     counts: dict[str, int] = {}
+    roles: dict[str, str] = {}
     for span in spans:
-        agent = _agent(span, known)
-        if span.operation in _MODEL:
+        agent, role = _agent(span, known)
+        if span.operation in _MODEL and span.facts.get("manyhands.kind") != "none":
             given, results = _heard(span)
             _attach(steps, last.get(agent), results)
             index = counts[agent] = counts.get(agent, -1) + 1
             last[agent] = len(steps)
-            steps.append(_step(span, agent, index, given))
+            roles[agent] = role
+            steps.append(_step(span, agent, role, index, given))
         elif span.operation == "execute_tool":
             _attach(steps, last.get(agent), [_result(span)], first=True)
     if not steps:
         raise ConfigError(
             f"{where}: {len(spans)} spans, and none with gen_ai.operation.name = chat", next=NEXT
         )
-    return Read(tuple(map(_ended, steps)), {name: Source(name) for name in counts}, "otlp")
+    return Read(tuple(map(_ended, steps)), {a: Source(role) for a, role in roles.items()}, "otlp")
 
 
-def _agent(span: Span, known: Mapping[str, Span]) -> str:
-    """The agent that it, or the nearest span around it, names."""
+def _agent(span: Span, known: Mapping[str, Span]) -> tuple[str, str]:
+    """The agent that it, or the nearest span around it, names, and its role. Two agents of one
+    name are two where they have ids."""
     at: Span | None = span
     for _ in range(64):
         if at is None:
             break
-        name = at.facts.get("gen_ai.agent.name") or at.facts.get("gen_ai.agent.id")
-        if name:
-            return str(name)
+        name, id = at.facts.get("gen_ai.agent.name"), at.facts.get("gen_ai.agent.id")
+        if name or id:
+            return str(id or name), str(name or id)
         if at.operation == "invoke_agent" and at.name.startswith("invoke_agent "):
-            return at.name.removeprefix("invoke_agent ")
+            name = at.name.removeprefix("invoke_agent ")
+            return name, name
         at = known.get(at.parent)
-    return span.service
+    return span.service, span.service
 
 
 # -------------------------------------------------------------------- messages
@@ -199,14 +204,15 @@ def _attach(
     steps[at] = replace(step, results=(*step.results, *named))
 
 
-def _step(span: Span, agent: str, index: int, given: list[str]) -> Step:
+def _step(span: Span, agent: str, role: str, index: int, given: list[str]) -> Step:
     reply = _reply(span)
+    fault = str(span.facts.get("manyhands.fault", ""))
     tokens: Any = span.facts.get("gen_ai.usage.output_tokens")
     if tokens is None:
         tokens = span.facts.get("gen_ai.usage.completion_tokens")
     return Step(
         agent=agent,
-        role=agent,
+        role=role,
         index=index,
         text=reply.text,
         at=span.id or span.name,
@@ -215,7 +221,8 @@ def _step(span: Span, agent: str, index: int, given: list[str]) -> Step:
         finish_reason=reply.finish,
         tokens=int(tokens) if isinstance(tokens, int | float) else None,
         seconds=(span.end - span.start) / 1e9 if span.end > span.start else None,
-        fault="" if reply.text or reply.calls or _SAID in span.facts else _UNREAD,
+        kind=Kind.REPORT if span.facts.get("manyhands.kind") == "report" else Kind.MODEL,
+        fault=fault if reply.text or reply.calls or _SAID in span.facts else _UNREAD,
     )
 
 
@@ -223,4 +230,5 @@ def _ended(step: Step) -> Step:
     """A reply without calls is what the agent hands over; one that was not exported is neither."""
     if step.fault == _UNREAD:
         return replace(step, kind=Kind.TOOL, fault="")
-    return replace(step, kind=Kind.REPORT) if not step.calls and step.text.strip() else step
+    said = not step.calls and not step.fault and bool(step.text.strip())
+    return replace(step, kind=Kind.REPORT) if said else step
