@@ -47,6 +47,7 @@
     │   │   └── SandboxBusy        a command runs where all must stand still
     │   ├── LibraryError         a folder of documents, or the index of it
     │   ├── FetchError           a web page: not allowed, too large, too slow, not there
+    │   ├── PaperError           a source of papers: not reached, refused, not the protocol
     │   └── ToolServerError      a server of tools (MCP): not started, lost, not the protocol
     └── AgentError               an agent's own work
         ├── MalformedAnswer      not repaired within the allowed rounds
@@ -257,6 +258,9 @@ class LibraryError(PortError): ...
 
 
 class FetchError(PortError): ...
+
+
+class PaperError(PortError): ...
 
 
 class ToolServerError(PortError): ...

@@ -514,6 +514,43 @@ class Fetcher(Protocol):
     async def close(self) -> None: ...
 
 
+# ---------------------------------------------------------------- papers
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """What a source says of a paper. ``id``: what it is read by; ``date``: of publication, as
+    ``YYYY-MM-DD``. Empty is what the source does not say. No text holds a control character (but
+    tab and line feed in ``abstract``), an escape sequence, or what turns text around."""
+
+    id: str
+    title: str
+    authors: tuple[str, ...] = ()
+    date: str = ""
+    abstract: str = ""
+    url: str = ""
+
+
+class PaperIndex(Protocol):
+    """Papers to search and read. Their text is a stranger's. Raises `errors.PaperError`."""
+
+    @property
+    def name(self) -> str:
+        """As errors and reports call this source."""
+        ...
+
+    async def search(self, query: str, limit: int = 10) -> list[Paper]:
+        """The best first, at most ``limit``. Any text is a query; an empty one finds nothing."""
+        ...
+
+    async def read(self, id: str) -> list[Passage]:
+        """The full text (where there is none: the abstract) in passages ``<id>#<number>``, in
+        order; their titles begin with the paper's. Empty: there is no such paper."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 # ---------------------------------------------------------------- tools of others
 
 

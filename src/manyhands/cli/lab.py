@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from manyhands.cli.models import fetch
+from manyhands.cli.papers import papers
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
 from manyhands.cli.runs import (
     MODEL_FORMS,
@@ -33,6 +34,8 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command("papers")(papers)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
 
