@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from manyhands.cli.models import fetch
-from manyhands.cli.papers import papers
+from manyhands.cli.papers import papers as papers_command
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
 from manyhands.cli.runs import (
     MODEL_FORMS,
@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("papers")(papers)
+app.command("papers")(papers_command)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
 
@@ -59,6 +59,14 @@ def run(
         list[str] | None,
         typer.Option("--role", help="ROLE=MODEL, or ROLE=algorithm. Repeatable."),
     ] = None,
+    papers: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Where the researcher finds papers: hf, mcp:NAME, or a folder. It has to be a "
+            "model.",
+        ),
+    ] = "",
     tokens: Tokens = None,
     usd: Usd = None,
     run_id: NewId = None,
@@ -76,6 +84,8 @@ def run(
     `manyhands lab run . --runs 200 --slots 4`
 
     `manyhands lab run . --model ollama:qwen3:8b --role planner=algorithm`
+
+    `manyhands lab run . --model hf:Qwen/Qwen3-32B --papers hf`
     """
     from manyhands.teams.lab.opening import (  # noqa: PLC0415 - optional extra
         check_clean,
@@ -83,6 +93,7 @@ def run(
     )
     from manyhands.teams.lab.state import FOLDER, Order  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
+    from manyhands.wiring.papers import located_papers  # noqa: PLC0415 - starts slower
 
     loaded = load_study(study)
     order = Order(
@@ -93,6 +104,7 @@ def run(
         slots=slots,
         campaign=campaign,
         models=_models(model, role or []),
+        papers=located_papers(papers, Path.cwd()) if papers else "",
     )
     budget = Budget(tokens=tokens, usd=usd)
     check_order(loaded, order)
@@ -100,6 +112,7 @@ def run(
     async def work() -> None:
         await check_clean(loaded)
         config = load_config(Path.cwd())
+        _check_papers(order, config)
         with taped(config, record, replay) as tape:
             async with Endpoints(config, tape) as endpoints:
                 await models_of(order, config, endpoints)
@@ -135,6 +148,14 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
             )
         named[name] = spec if spec == ALGORITHM else located_text(spec, here)
     return named
+
+
+def _check_papers(order: Any, config: Config) -> None:
+    if order.papers and "researcher" not in lab_fillers(order, config):
+        raise ConfigError(
+            "--papers: the researcher is an algorithm, which reads no papers",
+            next="give it a model: --role researcher=MODEL",
+        )
 
 
 def _mention_fillers(order: Any, config: Config) -> None:

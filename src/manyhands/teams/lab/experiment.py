@@ -274,4 +274,5 @@ def _row(
         slot=m.slot if m else -1,
         comment=m.detail if m else e.comment,
         environment=lab.environment,
+        paper=e.hypothesis.citation.passage if e.hypothesis.citation and not of_master else "",
     )

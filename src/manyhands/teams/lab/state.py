@@ -41,7 +41,8 @@ OUTLIVED = "outlived"
 
 
 class Order(Record):
-    """What was asked for: the workflow's input. None leaves the study's own setting."""
+    """What was asked for: the workflow's input. None (of ``papers``: '') leaves the study's own
+    setting. ``papers``: the source of papers, a folder's path absolute."""
 
     study: str
     seed: int = 1
@@ -50,6 +51,7 @@ class Order(Record):
     slots: int | None = Field(default=None, ge=1)
     campaign: str = ""
     models: dict[str, str] = Field(default_factory=dict)
+    papers: str = ""
 
 
 class Slots:
