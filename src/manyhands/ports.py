@@ -126,7 +126,9 @@ class JobSpec:
 
     ``cwd`` and ``out`` belong to this job alone and are writable; ``read`` is readable; ``hidden``
     must not be readable, even where it lies below something readable; nothing else is writable.
-    ``log`` receives stdout and stderr together, cut at ``limits.output_mb``.
+    ``log`` receives stdout and stderr together, cut at ``limits.output_mb``. ``labels``: what a
+    person should see of it where it runs. ``trusted``: no agent has written any of its code, so it
+    may be run where sealed data lie.
     """
 
     key: str
@@ -140,6 +142,8 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     slot: int = 0
     network: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    trusted: bool = False
 
 
 class JobExit(StrEnum):
@@ -153,7 +157,8 @@ class JobExit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended. ``survivors`` counts processes that outlived it and were killed."""
+    """How a job ended. ``survivors`` counts processes that outlived it and were killed;
+    ``cost_usd`` is what it cost, where it ran on a machine that costs."""
 
     exit: JobExit
     code: int | None
@@ -163,11 +168,14 @@ class JobResult:
     log_tail: str
     survivors: int = 0
     detail: str = ""
+    cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What is enforced on this machine, honestly. ``level``: bubblewrap, landlock or process."""
+    """What is enforced, honestly. ``level``: bubblewrap, landlock or process on this machine, or
+    hub. ``shares_files`` False: a job runs on another machine; it is sent its files at the start,
+    and what it has made of ``cwd`` and ``out`` comes back when it has ended by itself."""
 
     level: str
     writes_confined: bool
@@ -176,6 +184,7 @@ class Isolation:
     network_blocked: bool
     tree_killed: bool
     notes: tuple[str, ...] = ()
+    shares_files: bool = True
 
 
 class JobRunner(Protocol):

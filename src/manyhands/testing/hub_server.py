@@ -26,9 +26,10 @@ USER = "tester"
 
 @dataclass(slots=True)
 class Wrong:
-    """What goes wrong at paths that hold ``path``, ``times`` times. ``kind``: a status, or "junk"
-    (200, and no JSON), "hang" (``seconds``), "drip" (a byte now and then), "flood" (no end), "drop"
-    (no answer), "cut" (half of one), "late" (the work is done, the answer does not come)."""
+    """What goes wrong at requests (``GET /api/…``) that hold ``path``, ``times`` times. ``kind``: a
+    status, or "junk" (200, and no JSON), "hang" (``seconds``), "drip" (a byte now and then),
+    "flood" (no end), "drop" (no answer), "cut" (half of one), "late" (the work is done, the answer
+    does not come)."""
 
     path: str
     kind: str
@@ -223,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = Asked(self.command, url.path, parse_qs(url.query), dict(self.headers), body)
         with self.hub.lock:
             self.hub.asked.append(asked)
-        wrong = self.hub.next_wrong(url.path)
+        wrong = self.hub.next_wrong(f"{self.command} {url.path}")
         if wrong is not None and wrong.kind != "late":
             self._wrong(wrong)
             return
