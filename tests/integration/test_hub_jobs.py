@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from manyhands.adapters.jobs.hub import HubJobRunner, HubSettings
 from manyhands.adapters.jobs.hub_bundle import pack, unpack
 from manyhands.adapters.jobs.hub_costs import Caps
 from manyhands.adapters.jobs.hub_frames import Output, output_lines, parse
+from manyhands.adapters.jobs.hub_output import Heard
 from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.errors import JobError
 from manyhands.hub import Hub
@@ -27,8 +30,21 @@ from manyhands.ports import JobExit, JobSpec
 from manyhands.testing.hub_jobs import HubProcess
 from manyhands.testing.hub_server import EXPIRED, TOKEN
 from manyhands.testing.jobs import python_job
+from tests.shell import Shell
+from tests.studies import lay_out
 
 pytestmark = pytest.mark.needs("bubblewrap")
+
+STUDIES = Path(__file__).parents[1] / "studies"
+SLOW = "import time\ntime.sleep(3)\n"
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
 
 
 @pytest.fixture
@@ -147,9 +163,9 @@ def test_what_comes_back_stays_in_its_folders(name: str, tmp_path: Path) -> None
     (tmp_path / "elsewhere").mkdir()
     (spec.cwd / "link").symlink_to(tmp_path / "elsewhere")
     data = hub_bundle_tar(name)
-    with pytest.raises(JobError, match="cannot be unpacked"):
+    with pytest.raises(ValueError, match="cannot be unpacked"):
         unpack(spec, data, [])
-    with pytest.raises(JobError, match="cannot be unpacked"):
+    with pytest.raises(ValueError, match="cannot be unpacked"):
         unpack(spec, b"", [name])
     assert not list((tmp_path / "elsewhere").iterdir())
 
@@ -184,6 +200,24 @@ def test_bytes_are_the_same_at_home(data: bytes) -> None:
     frames = [parse(line) for line in output_lines(data)]
     assert all(isinstance(frame, Output) for frame in frames)
     assert b"".join(f.data for f in frames if isinstance(f, Output)) == data
+
+
+def test_a_folder_may_become_a_file(tmp_path: Path) -> None:
+    spec = python_job(tmp_path, "")
+    (spec.cwd / "x").mkdir()
+    (spec.cwd / "x" / "y").write_text("")
+    unpack(spec, hub_bundle_tar("cwd/x"), ["cwd/x/y"])
+    assert (spec.cwd / "x").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "line", ["mh= []", "mh= 3", "mh= {}", 'mh= {"a": 1, "b": 2}', "mh> ?", "mh= "]
+)
+def test_a_line_that_is_none_of_ours_is_noise(line: str, tmp_path: Path) -> None:
+    heard = Heard(python_job(tmp_path, ""), None)
+    assert not heard.take(line)
+    assert (heard.facts, heard.noise) == ({}, f"{line}\n")
+    heard.close()
 
 
 # ---------------------------------------------------------------- machines and answers that fail
@@ -344,3 +378,50 @@ async def test_one_that_was_cancelled_is_launched_anew(hub: HubProcess, tmp_path
     assert [job["status"]["stage"] for job in hub.jobs()] == ["CANCELED"]
     assert (await runner().run(spec)).exit is JobExit.OK
     assert launched(hub) == 2
+
+
+# ---------------------------------------------------------------- a study
+
+
+def test_a_study_trains_on_the_hub_and_evaluates_here(hub: HubProcess, tmp_path: Path) -> None:
+    study = lay_out("regression", tmp_path / "study")
+    shell = Shell(tmp_path)
+    told = shell("lab", "run", str(study), "--jobs", "hf", "--runs", "16", "--slots", "4", "--json")
+    outcome = json.loads(told)
+    jobs = hub.jobs()
+    assert len(jobs) == outcome["runs"] <= 16
+    assert {job["status"]["stage"] for job in jobs} == {"COMPLETED"}
+    assert {job["labels"]["mh-phase"] for job in jobs} >= {"baseline", "screen"}
+    assert {job["labels"]["mh-experiment"] for job in jobs} >= {"baseline", "e0001"}
+    assert {job["labels"]["mh-campaign"] for job in jobs} == {"regression"}
+    assert not any("holdout" in str(job["spec"]["command"]) for job in jobs)
+    rows = json.loads(shell("lab", "ledger", str(study), "--json"))
+    ran = [row for row in rows if row["seed"] >= 0]
+    assert all(row["cost_usd"] > 0 and row["metric"] is not None for row in ran)
+    assert "jobs hub" in ran[0]["environment"]
+
+
+def test_a_killed_study_launches_no_job_twice(hub: HubProcess, tmp_path: Path) -> None:
+    slow = {"train.py": SLOW + (STUDIES / "regression/train.py").read_text()}
+    study = lay_out("regression", tmp_path / "study", slow)
+    shell = Shell(tmp_path)
+    words = ("lab", "run", str(study), "--jobs", "hf", "--runs", "16", "--slots", "2")
+    process = shell.start(*words)
+    wait_for(lambda: len(hub.jobs()) >= 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    shell("lab", "resume", str(study))
+    keys = [job["labels"]["mh-key"] for job in hub.jobs()]
+    assert len(keys) == len(set(keys))
+
+
+def test_what_is_wrong_is_said_before_it_starts(hub: HubProcess, tmp_path: Path) -> None:
+    study = str(lay_out("regression", tmp_path / "study"))
+    shell = Shell(tmp_path)
+    assert "--jobs hf" in shell("lab", "run", study, "--flavor", "h200", code=2)
+    assert "--jobs local" in shell("lab", "run", study, "--jobs", "moon", code=2)
+    told = shell("lab", "run", study, "--jobs", "hf", "--flavor", "h900", code=9)
+    assert "a10g-small" in told
+    shell.env["HF_TOKEN"] = EXPIRED
+    assert "401" in shell("lab", "run", study, "--jobs", "hf", code=9)
+    assert not hub.jobs()

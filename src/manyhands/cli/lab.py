@@ -67,6 +67,29 @@ def run(
             "model.",
         ),
     ] = "",
+    jobs: Annotated[
+        str, typer.Option(help="Where training runs: local, or hf (Hugging Face Jobs).")
+    ] = "local",
+    flavor: Annotated[str, typer.Option(help="With --jobs hf: the hardware.")] = "cpu-basic",
+    image: Annotated[str, typer.Option(help="With --jobs hf: an image that has uv.")] = "",
+    packages: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="With --jobs hf: a package that training needs. Repeatable."),
+    ] = None,
+    job_usd: Annotated[
+        float, typer.Option(help="With --jobs hf: dollars that one job may cost.", min=0.0)
+    ] = 1.0,
+    campaign_usd: Annotated[
+        float, typer.Option(help="With --jobs hf: dollars of all jobs of the campaign.", min=0.0)
+    ] = 10.0,
+    usd_per_minute: Annotated[
+        float | None,
+        typer.Option(help="With --jobs hf: the flavor's price, if the Hub has none.", min=0.0),
+    ] = None,
+    silence: Annotated[
+        float,
+        typer.Option(help="With --jobs hf: seconds without output that end a job.", min=1.0),
+    ] = 1800.0,
     tokens: Tokens = None,
     usd: Usd = None,
     run_id: NewId = None,
@@ -86,6 +109,8 @@ def run(
     `manyhands lab run . --model ollama:qwen3:8b --role planner=algorithm`
 
     `manyhands lab run . --model hf:Qwen/Qwen3-32B --papers hf`
+
+    `manyhands lab run . --jobs hf --flavor a10g-small --with torch --campaign-usd 20`
     """
     from manyhands.teams.lab.opening import (  # noqa: PLC0415 - optional extra
         check_clean,
@@ -105,6 +130,16 @@ def run(
         campaign=campaign,
         models=_models(model, role or []),
         papers=located_papers(papers, Path.cwd()) if papers else "",
+        hub=_hub_jobs(
+            jobs,
+            flavor=flavor,
+            image=image,
+            packages=tuple(packages or ()),
+            usd_per_job=job_usd,
+            usd_per_campaign=campaign_usd,
+            usd_per_minute=usd_per_minute,
+            silence_seconds=silence,
+        ),
     )
     budget = Budget(tokens=tokens, usd=usd)
     check_order(loaded, order)
@@ -113,6 +148,7 @@ def run(
         await check_clean(loaded)
         config = load_config(Path.cwd())
         _check_papers(order, config)
+        await _check_jobs(order)
         with taped(config, record, replay) as tape:
             async with Endpoints(config, tape) as endpoints:
                 await models_of(order, config, endpoints)
@@ -148,6 +184,34 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
             )
         named[name] = spec if spec == ALGORITHM else located_text(spec, here)
     return named
+
+
+def _hub_jobs(jobs: str, **settings: Any) -> Any:
+    from manyhands.teams.lab.state import HubJobs  # noqa: PLC0415 - optional extra
+
+    if jobs not in ("local", "hf"):
+        raise ConfigError(f"--jobs {jobs!r}", next="write --jobs local, or --jobs hf")
+    if jobs == "hf":
+        return HubJobs(**settings)
+    if settings["flavor"] != "cpu-basic" or settings["image"] or settings["packages"]:
+        raise ConfigError(
+            "--flavor, --image and --with are of the Hub's machines", next="add --jobs hf"
+        )
+    return None
+
+
+async def _check_jobs(order: Any) -> None:
+    if order.hub is None:
+        return
+    from manyhands.wiring import job_runner  # noqa: PLC0415 - optional extra
+    from manyhands.wiring.hub import check_hub  # noqa: PLC0415 - optional extra
+
+    price = await check_hub(order.hub, job_runner())
+    err.print(
+        f"training on the Hub: {order.hub.flavor}, {price:.4g} dollars a minute; at most "
+        f"{order.hub.usd_per_job:g} a job and {order.hub.usd_per_campaign:g} in all",
+        markup=False,
+    )
 
 
 def _check_papers(order: Any, config: Config) -> None:

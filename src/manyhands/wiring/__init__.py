@@ -108,8 +108,14 @@ def open_runtime(config: Config, journal: str | None = None, tape: Tape | None =
     )
 
 
-def job_runner() -> JobRunner:
-    return LocalJobRunner()
+def job_runner(order: Order | None = None) -> JobRunner:
+    """Where the order's jobs run."""
+    home = LocalJobRunner()
+    if order is None or order.hub is None:
+        return home
+    from manyhands.wiring.hub import hub_runner  # noqa: PLC0415 - optional extra
+
+    return hub_runner(order.hub, home)
 
 
 def lab_workflow(
@@ -135,7 +141,7 @@ def lab_workflow(
             else:
                 made = _tuples(models)
             cast = cast_of(asked, made, papers)
-            return await lab(run, asked, jobs=jobs or job_runner(), cast=cast)  # type: ignore[arg-type]
+            return await lab(run, asked, jobs=jobs or job_runner(asked), cast=cast)  # type: ignore[arg-type]
 
     return Workflow(LAB, run_lab)
 

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from manyhands.adapters.jobs import hub_costs
@@ -32,6 +32,8 @@ T = TypeVar("T")
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
 _LABEL = re.compile(r"[^A-Za-z0-9_-]+")
 _OWN_FAULT = re.compile(r"exit code:?\s*(\d+)", re.IGNORECASE)
+#: Bytes of one job's log, however often it is read again.
+_MOST_LOG = 1 << 32
 #: Seconds without a line after which a log whose end is not seen is taken for ended.
 _GRACE = 60.0
 #: How often a log that ended without a word of ours is read again.
@@ -80,7 +82,7 @@ class HubJobRunner:
     @property
     def isolation(self) -> Isolation:
         return Isolation(
-            level="hub",
+            level=f"hub {self._settings.flavor}",
             writes_confined=True,
             reads_confined=True,
             hides_paths=True,
@@ -136,7 +138,7 @@ class HubJobRunner:
 
         found = await self.ask("the list of jobs", listed)
         # A Hub that does not know the filter would give all of them.
-        kept = [job for job in found if (job.labels or {}).get(label) == value]
+        kept = [job for job in found if hub_costs.labels(job).get(label) == value]
         return sorted(kept, key=lambda job: (str(job.created_at or ""), job.id))
 
     async def price(self) -> float:
@@ -220,7 +222,7 @@ class Stream:
     def _read(self, id: str, namespace: str, skip: int, seconds: float) -> None:
         end: HubFailure | None = None
         try:
-            with bounded(seconds, 1 << 40, self._stop):
+            with bounded(seconds, _MOST_LOG, self._stop):
                 found = api().fetch_job_logs(job_id=id, namespace=namespace, follow=True)
                 for number, line in enumerate(found):
                     if self._stop.is_set():
@@ -348,7 +350,10 @@ class _Work:
                 next=f"take another --flavor than {self._settings.flavor}, or wait",
             )
         if heard.ended and heard.whole:
-            return await self._told(job, heard)
+            try:
+                return await self._told(job, heard)
+            except (KeyError, TypeError, ValueError) as error:
+                return f"the end that it told is none: {error!r} (job {job.id})"
         if why == "stuck":
             told = f"no output for {self._settings.silence_seconds:g} s; it was ended"
             return await self._ended(job, heard, JobExit.TIMED_OUT, told)
@@ -362,20 +367,26 @@ class _Work:
             refused = heard.facts["refused"]
             raise JobError(refused["what"], next=refused["next"])
         said: Mapping[str, Any] = heard.facts["result"]
-        if heard.files or said.get("gone"):
-            await asyncio.to_thread(unpack, self._spec, heard.files, list(said.get("gone", ())))
-        heard.finish(said["log_end"])
-        return JobResult(
+        seconds = float(said["seconds"])
+        cost = await self._cost(await self._runner.inspect(job.id), seconds)
+        heard.finish(str(said["log_end"]))
+        result = JobResult(
             exit=JobExit(said["exit"]),
             code=said["code"],
-            seconds=said["seconds"],
-            cpu_seconds=said["cpu_seconds"],
-            peak_memory_mb=said["peak_memory_mb"],
+            seconds=seconds,
+            cpu_seconds=float(said["cpu_seconds"]),
+            peak_memory_mb=float(said["peak_memory_mb"]),
             log_tail=heard.tail,
-            survivors=said["survivors"],
-            detail=said["detail"],
-            cost_usd=await self._cost(await self._runner.inspect(job.id), said["seconds"]),
+            survivors=int(said["survivors"]),
+            detail=str(said["detail"]),
+            cost_usd=cost,
         )
+        if heard.files or said.get("gone"):
+            try:
+                await asyncio.to_thread(unpack, self._spec, heard.files, list(said.get("gone", ())))
+            except ValueError as error:
+                return replace(result, exit=JobExit.FAILED, detail=str(error))
+        return result
 
     async def _fault(self, info: Any, heard: Heard) -> JobResult | str:
         """It ended without a word of ours: the job's, a person's or a machine's fault."""

@@ -14,6 +14,7 @@ import json
 import lzma
 import os
 import re
+import shutil
 import stat
 import sys
 import tarfile
@@ -75,7 +76,14 @@ def pack(spec: JobSpec, packages: tuple[str, ...] = (), python: str = "") -> Bun
         "network": spec.network,
         "most_returned": MOST_RETURNED,
     }
-    data = lzma.compress(_tar(spec, places, json.dumps(told, sort_keys=True)), preset=6)
+    try:
+        tar = _tar(spec, places, json.dumps(told, sort_keys=True))
+    except OSError as error:
+        raise JobError(
+            f"job {spec.key!r}: its files cannot be sent: {error}",
+            next="make them readable, or hide them from training",
+        ) from error
+    data = lzma.compress(tar, preset=6)
     sent = base64.b64encode(data).decode()
     if len(sent) > MOST_SENT:
         sizes = ", ".join(f"{p} {_size(p) / 1e6:.1f} MB" for p in places.values())
@@ -205,7 +213,7 @@ def _size(path: Path) -> int:
 
 
 def unpack(spec: JobSpec, data: bytes, gone: list[str]) -> None:
-    """Bring what a job has changed into its folders. Raises `JobError` where that is not it."""
+    """Bring what a job has changed into its folders. Raises ValueError where that is not it."""
     folders = {"cwd": paths.real(spec.cwd), "out": paths.real(spec.out)}
     left = spec.limits.disk_mb * MB
     try:
@@ -222,13 +230,12 @@ def unpack(spec: JobSpec, data: bytes, gone: list[str]) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.is_symlink():
                     target.unlink()
+                elif target.is_dir():
+                    shutil.rmtree(target)
                 target.write_bytes(file.read())
                 target.chmod(0o755 if member.mode & 0o100 else 0o644)
     except (OSError, ValueError, tarfile.TarError, EOFError) as error:
-        raise JobError(
-            f"job {spec.key!r}: what came back from the Hub cannot be unpacked: {error}",
-            next="look at the job's log on the Hub",
-        ) from error
+        raise ValueError(f"what came back from the Hub cannot be unpacked: {error}") from error
 
 
 def _place(folders: Mapping[str, Path], name: str) -> Path:

@@ -69,11 +69,15 @@ def spent(
 
 
 def _of(job: Any, prices: Mapping[str, float]) -> float:
-    worst = float((job.labels or {}).get(WORST, "0")) / 1e6
+    worst = float(labels(job).get(WORST, "0")) / 1e6
     price = prices.get(str(job.flavor))
     if str(job.status.stage) not in ENDED or price is None:
         return worst
     return cost(job, price)
+
+
+def labels(job: Any) -> dict[str, str]:
+    return job.labels or {}
 
 
 def cost(job: Any, price: float) -> float:

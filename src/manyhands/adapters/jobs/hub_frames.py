@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 #: A whole line of output; any other bytes; a fact, as JSON; a piece of the files that come back.
 TEXT, BYTES, FACT, FILES = "mh| ", "mh> ", "mh= ", "mh# "
@@ -86,9 +86,15 @@ def parse(line: str) -> Frame:
     if mark == FILES:
         return Piece(base64.b64decode(rest, validate=True))
     if mark == FACT:
-        ((name, value),) = json.loads(rest).items()
-        return Fact(name, value)
+        return _fact(json.loads(rest))
     return Noise(line)
+
+
+def _fact(told: object) -> Fact:
+    if not isinstance(told, dict) or len(cast(dict[str, Any], told)) != 1:
+        raise ValueError("a fact is one name and its value")
+    ((name, value),) = cast(dict[str, Any], told).items()
+    return Fact(name, value)
 
 
 def _encoded(data: bytes) -> str:

@@ -137,6 +137,7 @@ class Measurement(Record):
     started_at: float = 0.0
     detail: str = ""
     log: str = ""
+    cost_usd: float = 0.0
 
 
 class GateDecision(Record):
