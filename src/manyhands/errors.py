@@ -48,6 +48,7 @@
     │   ├── LibraryError         a folder of documents, or the index of it
     │   ├── FetchError           a web page: not allowed, too large, too slow, not there
     │   ├── PaperError           a source of papers: not reached, refused, not the protocol
+    │   ├── TrackerError         where a run is shown: not reached, too slow, gone
     │   └── ToolServerError      a server of tools (MCP): not started, lost, not the protocol
     └── AgentError               an agent's own work
         ├── MalformedAnswer      not repaired within the allowed rounds
@@ -261,6 +262,9 @@ class FetchError(PortError): ...
 
 
 class PaperError(PortError): ...
+
+
+class TrackerError(PortError): ...
 
 
 class ToolServerError(PortError): ...

@@ -560,6 +560,35 @@ class PaperIndex(Protocol):
     async def close(self) -> None: ...
 
 
+# ---------------------------------------------------------------- trackers
+
+
+class AlertLevel(StrEnum):
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class Tracker(Protocol):
+    """Shows a run where people look at many. Raises `errors.TrackerError`.
+
+    Steps grow. What was told of a step is there for good once `close` has returned, and the next
+    `begin` of the same run says how far it is.
+    """
+
+    async def begin(self, project: str, run: str, config: Mapping[str, object]) -> int:
+        """The last step that it has of this run; -1: none."""
+        ...
+
+    async def log(self, step: int, values: Mapping[str, float], report: str = "") -> None:
+        """``report``: Markdown."""
+        ...
+
+    async def alert(self, step: int, title: str, text: str, level: AlertLevel) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 # ---------------------------------------------------------------- tools of others
 
 

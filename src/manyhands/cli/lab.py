@@ -24,6 +24,7 @@ from manyhands.cli.runs import (
     runtime_of,
 )
 from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
+from manyhands.cli.tracking import beside, check_tracker, track_study
 from manyhands.config import ALGORITHM, Config, load_config, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 app.command("papers")(papers_command)
+app.command("track")(track_study)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
 
@@ -90,6 +92,9 @@ def run(
         float,
         typer.Option(help="With --jobs hf: seconds without output that end a job.", min=1.0),
     ] = 1800.0,
+    track: Annotated[
+        str, typer.Option(metavar="TRACKER", help="Show it in: trackio, or trackio:OWNER/SPACE.")
+    ] = "",
     tokens: Tokens = None,
     usd: Usd = None,
     run_id: NewId = None,
@@ -165,8 +170,10 @@ def run(
             workflow = lab_workflow(config, tape=tape)
             handle = await runtime.start(workflow, order, run_id=id, budget=budget)
             total = runs or loaded.config.budget.runs
-            await _watch(runtime, handle, total, as_json)
+            await _watch(runtime, handle, total, as_json, track)
 
+    if track:
+        check_tracker(track)
     go(work())
 
 
@@ -241,13 +248,16 @@ def _mention_unfinished(runtime: Runtime, study: Path) -> None:
             return
 
 
-async def _watch(runtime: Runtime, handle: RunHandle, total: int, as_json: bool) -> None:
+async def _watch(
+    runtime: Runtime, handle: RunHandle, total: int, as_json: bool, track: str = ""
+) -> None:
     from manyhands.cli.progress import StudyProgress  # noqa: PLC0415 - optional extra
 
     if not as_json:
         out.print(f"run [bold]{handle.run_id}[/] · Ctrl-C leaves it resumable")
     with StudyProgress(runtime, handle.run_id, total, quiet=as_json) as progress:
-        outcome: dict[str, Any] = await result_of(handle, progress.follow(), "manyhands lab resume")
+        follow = beside(progress.follow(), runtime, handle.run_id, track)
+        outcome: dict[str, Any] = await result_of(handle, follow, "manyhands lab resume")
     if as_json:
         print_json(outcome)
     else:
