@@ -152,6 +152,8 @@ def test_equal_jobs_are_equal_bundles(tmp_path: Path) -> None:
     first = pack(spec)
     (spec.cwd / "file").touch()
     assert pack(spec) == first
+    slots = [replace(spec, slot=n, env={"MANYHANDS_SLOT": str(n)}) for n in range(2)]
+    assert pack(slots[0]) == pack(slots[1])
     (spec.cwd / "file").write_text("b")
     assert pack(spec).digest != first.digest
     assert pack(spec, ("torch",)).digest != pack(spec).digest
@@ -413,6 +415,26 @@ def test_a_killed_study_launches_no_job_twice(hub: HubProcess, tmp_path: Path) -
     shell("lab", "resume", str(study))
     keys = [job["labels"]["mh-key"] for job in hub.jobs()]
     assert len(keys) == len(set(keys))
+
+
+def test_a_study_whose_token_expired_goes_on_with_a_new_one(
+    hub: HubProcess, tmp_path: Path
+) -> None:
+    slow = {"train.py": SLOW + (STUDIES / "regression/train.py").read_text()}
+    study = lay_out("regression", tmp_path / "study", slow)
+    shell = Shell(tmp_path)
+    words = ("lab", "run", str(study), "--jobs", "hf", "--runs", "16", "--run-id", "expiring")
+    process = shell.start(*words)
+    wait_for(lambda: len(hub.jobs()) >= 2)
+    hub.go_wrong("/api/jobs/tester/", "401", 10_000)
+    assert process.wait() != 0
+    hub.go_right()
+    shell("resume", "expiring", "--retry-failed")
+    rows = json.loads(shell("lab", "ledger", "expiring", "--json"))
+    assert len(rows) >= 4
+    assert {row["exit"] for row in rows} == {"ok"}
+    used = [j["labels"]["mh-key"] for j in hub.jobs() if j["status"]["stage"] != "CANCELED"]
+    assert len(used) == len(set(used))
 
 
 def test_what_is_wrong_is_said_before_it_starts(hub: HubProcess, tmp_path: Path) -> None:

@@ -228,6 +228,8 @@ class JobsServer(HubServer):
         """What `HubProcess` asks for."""
         if what == ["wrong"]:
             self.go_wrong(**body)
+        elif what == ["right"]:
+            self.wrong.clear()
         elif what == ["plan"]:
             self.plans += body
         found = [j.info() | {"spec": j.spec, "events": j.events} for j in self.jobs.values()]
@@ -288,6 +290,10 @@ class HubProcess:
 
     def go_wrong(self, path: str, kind: str, times: int = 1, **more: Any) -> None:
         self._tell("wrong", {"path": path, "kind": kind, "times": times} | more)
+
+    def go_right(self) -> None:
+        """From here on."""
+        self._tell("right", None)
 
     def plan(self, *plans: str) -> None:
         self._tell("plan", list(plans))

@@ -547,7 +547,7 @@ class _Watch:
         over = time.monotonic() - self._answered > self._settings.outage_seconds
         if lasting or over:
             raise JobError(
-                f"{failure.what} (job {self._id} may go on; a resumed run finds it)",
+                f"{failure.what} (job {self._id} may go on; a run that is resumed finds it)",
                 next=failure.next,
             ) from failure
 

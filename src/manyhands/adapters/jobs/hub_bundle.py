@@ -37,6 +37,7 @@ MOST_RETURNED = 64_000_000
 #: What the other end needs of Manyhands.
 _CODE = ("__init__.py", "errors.py", "ports.py", "redaction.py", "isolation", "adapters/jobs")
 _PIECE = 100_000
+_SLOT = "MANYHANDS_SLOT"
 _VARIABLE = "MANYHANDS_BUNDLE_{:03}"
 #: Unpacks the bundle, and becomes what it holds: nothing of the bundle stays in the environment.
 _BOOT = (
@@ -71,7 +72,7 @@ def pack(spec: JobSpec, packages: tuple[str, ...] = (), python: str = "") -> Bun
         "key": spec.key,
         "places": {name: str(path) for name, path in places.items()},
         "command": [_placed(word, places) for word in _command(spec, interpreters)],
-        "env": {name: _placed(value, places) for name, value in sorted(spec.env.items())},
+        "env": {name: _placed(value, places) for name, value in sorted(_alone(spec).items())},
         "limits": asdict(spec.limits),
         "network": spec.network,
         "most_returned": MOST_RETURNED,
@@ -128,6 +129,12 @@ def _command(spec: JobSpec, interpreters: list[Path]) -> tuple[str, ...]:
     named = here.is_absolute() and re.fullmatch(r"python[\d.]*", here.name)
     inside = any(here.is_relative_to(each) for each in interpreters) or first == sys.executable
     return ("python", *rest) if named and inside else (first, *rest)
+
+
+def _alone(spec: JobSpec) -> dict[str, str]:
+    """The environment of a job that has a machine to itself. Which slot it took here would make a
+    resumed run's job another one."""
+    return {name: "0" if name == _SLOT else value for name, value in spec.env.items()}
 
 
 def _placed(text: str, places: Mapping[str, Path]) -> str:

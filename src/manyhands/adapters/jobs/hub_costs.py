@@ -55,7 +55,7 @@ def check(worst: float, price: float, campaign: str, spent: float, caps: Caps) -
         raise JobError(
             f"campaign {campaign!r} has spent {spent:.4g} dollars, what still runs at its worst, "
             f"and the next job could cost {worst:.4g}: the limit is {caps.campaign:g}",
-            next="raise --campaign-usd",
+            next="give a run a higher --campaign-usd: one that has begun keeps its own limits",
         )
 
 
