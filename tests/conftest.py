@@ -97,8 +97,10 @@ OPTIONAL = {"docker", "harbor", "phoenix", "torch"}
 _SLOW_SECONDS = 1800
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
+        if item.get_closest_marker("real_hub") and "real_hub" not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="asks the real Hub: pytest -m real_hub"))
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
     strict = bool(os.environ.get("CI") or os.environ.get("MANYHANDS_TEST_STRICT"))

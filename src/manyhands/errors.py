@@ -49,6 +49,8 @@
     │   │   └── SandboxBusy        a command runs where all must stand still
     │   ├── LibraryError         a folder of documents, or the index of it
     │   ├── FetchError           a web page: not allowed, too large, too slow, not there
+    │   ├── PaperError           a source of papers: not reached, refused, not the protocol
+    │   ├── TrackerError         where a run is shown: not reached, too slow, gone
     │   ├── ToolServerError      a server of tools (MCP): not started, lost, not the protocol
     │   └── TelemetryError       a collector of traces: away for too long, or it will have none
     └── AgentError               an agent's own work
@@ -266,6 +268,12 @@ class LibraryError(PortError): ...
 
 
 class FetchError(PortError): ...
+
+
+class PaperError(PortError): ...
+
+
+class TrackerError(PortError): ...
 
 
 class ToolServerError(PortError): ...

@@ -126,7 +126,9 @@ class JobSpec:
 
     ``cwd`` and ``out`` belong to this job alone and are writable; ``read`` is readable; ``hidden``
     must not be readable, even where it lies below something readable; nothing else is writable.
-    ``log`` receives stdout and stderr together, cut at ``limits.output_mb``.
+    ``log`` receives stdout and stderr together, cut at ``limits.output_mb``. ``labels``: what a
+    person should see of it where it runs. ``trusted``: no agent has written any of its code, so it
+    may be run where sealed data lie.
     """
 
     key: str
@@ -140,6 +142,8 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     slot: int = 0
     network: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    trusted: bool = False
 
 
 class JobExit(StrEnum):
@@ -153,7 +157,8 @@ class JobExit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended. ``survivors`` counts processes that outlived it and were killed."""
+    """How a job ended. ``survivors`` counts processes that outlived it and were killed;
+    ``cost_usd`` is what it cost, where it ran on a machine that costs."""
 
     exit: JobExit
     code: int | None
@@ -163,11 +168,14 @@ class JobResult:
     log_tail: str
     survivors: int = 0
     detail: str = ""
+    cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What is enforced on this machine, honestly. ``level``: bubblewrap, landlock or process."""
+    """What is enforced, honestly. ``level``: bubblewrap, landlock or process on this machine, or
+    hub. ``shares_files`` False: a job runs on another machine; it is sent its files at the start,
+    and what it has made of ``cwd`` and ``out`` comes back when it has ended by itself."""
 
     level: str
     writes_confined: bool
@@ -176,6 +184,7 @@ class Isolation:
     network_blocked: bool
     tree_killed: bool
     notes: tuple[str, ...] = ()
+    shares_files: bool = True
 
 
 class JobRunner(Protocol):
@@ -510,6 +519,72 @@ class Fetcher(Protocol):
     """Reads web pages within an allow-list. Raises `errors.FetchError` for all that goes wrong."""
 
     async def fetch(self, url: str) -> Page: ...
+
+    async def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------- papers
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """What a source says of a paper. ``id``: what it is read by; ``date``: of publication, as
+    ``YYYY-MM-DD``. Empty is what the source does not say. No text holds a control character (but
+    tab and line feed in ``abstract``), an escape sequence, or what turns text around."""
+
+    id: str
+    title: str
+    authors: tuple[str, ...] = ()
+    date: str = ""
+    abstract: str = ""
+    url: str = ""
+
+
+class PaperIndex(Protocol):
+    """Papers to search and read. Their text is a stranger's. Raises `errors.PaperError`."""
+
+    @property
+    def name(self) -> str:
+        """As errors and reports call this source."""
+        ...
+
+    async def search(self, query: str, limit: int = 10) -> list[Paper]:
+        """The best first, at most ``limit``. Any text is a query; an empty one finds nothing."""
+        ...
+
+    async def read(self, id: str) -> list[Passage]:
+        """The full text (where there is none: the abstract) in passages ``<id>#<number>``, in
+        order; their titles begin with the paper's. Empty: there is no such paper."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------- trackers
+
+
+class AlertLevel(StrEnum):
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class Tracker(Protocol):
+    """Shows a run where people look at many. Raises `errors.TrackerError`.
+
+    Steps grow. What was told of a step is there for good once `close` has returned, and the next
+    `begin` of the same run says how far it is.
+    """
+
+    async def begin(self, project: str, run: str, config: Mapping[str, object]) -> int:
+        """The last step that it has of this run; -1: none."""
+        ...
+
+    async def log(self, step: int, values: Mapping[str, float], report: str = "") -> None:
+        """``report``: Markdown."""
+        ...
+
+    async def alert(self, step: int, title: str, text: str, level: AlertLevel) -> None: ...
 
     async def close(self) -> None: ...
 

@@ -1,4 +1,5 @@
-"""One suite for every isolation level of the local job runner that this machine offers."""
+"""One suite for every isolation level of the local job runner that this machine offers, and for the
+Hub's jobs, which a server of this machine runs."""
 
 from __future__ import annotations
 
@@ -10,14 +11,19 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from manyhands.adapters.jobs import landlock
+from manyhands.adapters.jobs.hub import HubJobRunner, HubSettings
+from manyhands.adapters.jobs.hub_costs import Caps
 from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.isolation import processes
 from manyhands.ports import JobExit
+from manyhands.testing.hub_jobs import HubProcess
+from manyhands.testing.hub_server import TOKEN
 from manyhands.testing.jobs import (
     DAEMON,
     HOLD,
@@ -42,6 +48,25 @@ LEVELS = [
 @pytest.mark.parametrize("check", JOB_CHECKS, ids=lambda check: check.__name__)
 async def test_conformance(check: Check, level: str, tmp_path: Path) -> None:
     await check(lambda: LocalJobRunner(level), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with HubProcess() as hub:
+        yield hub
+
+
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize("check", JOB_CHECKS, ids=lambda check: check.__name__)
+async def test_conformance_of_the_hub(
+    check: Check, hub: HubProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's machine isolates jobs by bubblewrap, so that what they could reach of this one
+    is what they could reach of another."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    settings = HubSettings(caps=Caps(campaign=1000), poll_seconds=0.2)
+    await check(lambda: HubJobRunner(LocalJobRunner(), settings), tmp_path)
 
 
 @pytest.mark.parametrize("level", LEVELS)

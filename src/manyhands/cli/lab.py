@@ -11,6 +11,7 @@ import typer
 
 from manyhands.cli.following import tell_where
 from manyhands.cli.models import fetch
+from manyhands.cli.papers import papers as papers_command
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
 from manyhands.cli.runs import (
     MODEL_FORMS,
@@ -24,6 +25,7 @@ from manyhands.cli.runs import (
     runtime_of,
 )
 from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
+from manyhands.cli.tracking import beside, check_tracker, track_study
 from manyhands.config import ALGORITHM, Config, load_config, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
@@ -34,6 +36,9 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command("papers")(papers_command)
+app.command("track")(track_study)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
 
@@ -57,6 +62,40 @@ def run(
         list[str] | None,
         typer.Option("--role", help="ROLE=MODEL, or ROLE=algorithm. Repeatable."),
     ] = None,
+    papers: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Where the researcher finds papers: hf, mcp:NAME, or a folder. It has to be a "
+            "model.",
+        ),
+    ] = "",
+    jobs: Annotated[
+        str, typer.Option(help="Where training runs: local, or hf (Hugging Face Jobs).")
+    ] = "local",
+    flavor: Annotated[str, typer.Option(help="With --jobs hf: the hardware.")] = "cpu-basic",
+    image: Annotated[str, typer.Option(help="With --jobs hf: an image that has uv.")] = "",
+    packages: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="With --jobs hf: a package that training needs. Repeatable."),
+    ] = None,
+    job_usd: Annotated[
+        float, typer.Option(help="With --jobs hf: dollars that one job may cost.", min=0.0)
+    ] = 1.0,
+    campaign_usd: Annotated[
+        float, typer.Option(help="With --jobs hf: dollars of all jobs of the campaign.", min=0.0)
+    ] = 10.0,
+    usd_per_minute: Annotated[
+        float | None,
+        typer.Option(help="With --jobs hf: the flavor's price, if the Hub has none.", min=0.0),
+    ] = None,
+    silence: Annotated[
+        float,
+        typer.Option(help="With --jobs hf: seconds without output that end a job.", min=1.0),
+    ] = 1800.0,
+    track: Annotated[
+        str, typer.Option(metavar="TRACKER", help="Show it in: trackio, or trackio:OWNER/SPACE.")
+    ] = "",
     tokens: Tokens = None,
     usd: Usd = None,
     run_id: NewId = None,
@@ -74,6 +113,10 @@ def run(
     `manyhands lab run . --runs 200 --slots 4`
 
     `manyhands lab run . --model ollama:qwen3:8b --role planner=algorithm`
+
+    `manyhands lab run . --model hf:Qwen/Qwen3-32B --papers hf`
+
+    `manyhands lab run . --jobs hf --flavor a10g-small --with torch --campaign-usd 20`
     """
     from manyhands.teams.lab.opening import (  # noqa: PLC0415 - optional extra
         check_clean,
@@ -81,6 +124,7 @@ def run(
     )
     from manyhands.teams.lab.state import FOLDER, Order  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
+    from manyhands.wiring.papers import located_papers  # noqa: PLC0415 - starts slower
 
     loaded = load_study(study)
     order = Order(
@@ -91,6 +135,17 @@ def run(
         slots=slots,
         campaign=campaign,
         models=_models(model, role or []),
+        papers=located_papers(papers, Path.cwd()) if papers else "",
+        hub=_hub_jobs(
+            jobs,
+            flavor=flavor,
+            image=image,
+            packages=tuple(packages or ()),
+            usd_per_job=job_usd,
+            usd_per_campaign=campaign_usd,
+            usd_per_minute=usd_per_minute,
+            silence_seconds=silence,
+        ),
     )
     budget = Budget(tokens=tokens, usd=usd)
     check_order(loaded, order)
@@ -98,6 +153,8 @@ def run(
     async def work() -> None:
         await check_clean(loaded)
         config = load_config(Path.cwd())
+        _check_papers(order, config)
+        await _check_jobs(order)
         with taped(config, record, replay) as tape:
             async with Endpoints(config, tape) as endpoints:
                 await models_of(order, config, endpoints)
@@ -114,8 +171,10 @@ def run(
             workflow = lab_workflow(config, tape=tape)
             handle = await runtime.start(workflow, order, run_id=id, budget=budget)
             total = runs or loaded.config.budget.runs
-            await _watch(runtime, handle, total, as_json)
+            await _watch(runtime, handle, total, as_json, track)
 
+    if track:
+        check_tracker(track)
     go(work())
 
 
@@ -133,6 +192,42 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
             )
         named[name] = spec if spec == ALGORITHM else located_text(spec, here)
     return named
+
+
+def _hub_jobs(jobs: str, **settings: Any) -> Any:
+    from manyhands.teams.lab.state import HubJobs  # noqa: PLC0415 - optional extra
+
+    if jobs not in ("local", "hf"):
+        raise ConfigError(f"--jobs {jobs!r}", next="write --jobs local, or --jobs hf")
+    if jobs == "hf":
+        return HubJobs(**settings)
+    if settings["flavor"] != "cpu-basic" or settings["image"] or settings["packages"]:
+        raise ConfigError(
+            "--flavor, --image and --with are of the Hub's machines", next="add --jobs hf"
+        )
+    return None
+
+
+async def _check_jobs(order: Any) -> None:
+    if order.hub is None:
+        return
+    from manyhands.wiring import job_runner  # noqa: PLC0415 - optional extra
+    from manyhands.wiring.hub import check_hub  # noqa: PLC0415 - optional extra
+
+    price = await check_hub(order.hub, job_runner())
+    err.print(
+        f"training on the Hub: {order.hub.flavor}, {price:.4g} dollars a minute; at most "
+        f"{order.hub.usd_per_job:g} a job and {order.hub.usd_per_campaign:g} in all",
+        markup=False,
+    )
+
+
+def _check_papers(order: Any, config: Config) -> None:
+    if order.papers and "researcher" not in lab_fillers(order, config):
+        raise ConfigError(
+            "--papers: the researcher is an algorithm, which reads no papers",
+            next="give it a model: --role researcher=MODEL",
+        )
 
 
 def _mention_fillers(order: Any, config: Config) -> None:
@@ -154,14 +249,17 @@ def _mention_unfinished(runtime: Runtime, study: Path) -> None:
             return
 
 
-async def _watch(runtime: Runtime, handle: RunHandle, total: int, as_json: bool) -> None:
+async def _watch(
+    runtime: Runtime, handle: RunHandle, total: int, as_json: bool, track: str = ""
+) -> None:
     from manyhands.cli.progress import StudyProgress  # noqa: PLC0415 - optional extra
 
     if not as_json:
         out.print(f"run [bold]{handle.run_id}[/] · Ctrl-C leaves it resumable")
         tell_where(handle.run_id)
     with StudyProgress(runtime, handle.run_id, total, quiet=as_json) as progress:
-        outcome: dict[str, Any] = await result_of(handle, progress.follow(), "manyhands lab resume")
+        follow = beside(progress.follow(), runtime, handle.run_id, track)
+        outcome: dict[str, Any] = await result_of(handle, follow, "manyhands lab resume")
     if as_json:
         print_json(outcome)
     else:

@@ -6,7 +6,8 @@ so that ``manyhands runs`` works, and starts fast, without them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from manyhands.adapters.models.embedded_download import Progress as Download
 from manyhands.adapters.models.probe import Check, Found, Probe, probe
 from manyhands.config import ALGORITHM, Config, home
 from manyhands.errors import ConfigError, RoleError
-from manyhands.ports import JobRunner, Model
+from manyhands.ports import JobRunner, Model, PaperIndex
 from manyhands.runtime import Runtime, SkippingClock, Workflow
 from manyhands.wiring.answer import answer_workflow
 from manyhands.wiring.code import code_workflow
@@ -107,8 +108,14 @@ def open_runtime(config: Config, journal: str | None = None, tape: Tape | None =
     )
 
 
-def job_runner() -> JobRunner:
-    return LocalJobRunner()
+def job_runner(order: Order | None = None) -> JobRunner:
+    """Where the order's jobs run."""
+    home = LocalJobRunner()
+    if order is None or order.hub is None:
+        return home
+    from manyhands.wiring.hub import hub_runner  # noqa: PLC0415 - optional extra
+
+    return hub_runner(order.hub, home)
 
 
 def lab_workflow(
@@ -128,13 +135,13 @@ def lab_workflow(
         from manyhands.teams.lab.team import lab  # noqa: PLC0415 - optional extra
 
         asked = Order.model_validate(order)
-        async with endpoints:
+        async with endpoints, papers_for(asked, config) as papers:
             if models is None:
                 made = await models_of(asked, config, endpoints)
             else:
                 made = _tuples(models)
-            cast = cast_of(asked, made)
-            return await lab(run, asked, jobs=jobs or job_runner(), cast=cast)  # type: ignore[arg-type]
+            cast = cast_of(asked, made, papers)
+            return await lab(run, asked, jobs=jobs or job_runner(asked), cast=cast)  # type: ignore[arg-type]
 
     return Workflow(LAB, run_lab)
 
@@ -196,12 +203,40 @@ async def models_of(
     return made
 
 
-def cast_of(order: Order, models: Mapping[str, Sequence[Model]]) -> Cast:
+@asynccontextmanager
+async def papers_for(order: Order, config: Config) -> AsyncGenerator[PaperIndex | None]:
+    """The source that the order names, else the study; None: there is none.
+
+    A study's own folder lies inside of it: a file that came with a study opens no other.
+    """
+    from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
+    from manyhands.wiring.papers import located_papers, papers_of  # noqa: PLC0415 - starts slower
+
+    source = order.papers
+    if not source:
+        study = load_study(Path(order.study))
+        named = study.config.papers.source
+        source = located_papers(named, study.dir) if named else ""
+        if Path(source).is_absolute() and not Path(source).is_relative_to(study.dir):
+            raise ConfigError(
+                f"{study.dir}: papers.source names {source}, which is outside of the study",
+                next=f"give --papers {source}, or move the folder into the study",
+            )
+    if not source:
+        yield None
+        return
+    async with papers_of(source, config) as index:
+        yield index
+
+
+def cast_of(
+    order: Order, models: Mapping[str, Sequence[Model]], papers: PaperIndex | None = None
+) -> Cast:
     """Algorithms in every role but those that have a model."""
     from manyhands.teams.lab.agents import with_models  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - optional extra
 
-    return with_models(cast_of_algorithms(order.seed), models, Path(order.study))
+    return with_models(cast_of_algorithms(order.seed), models, Path(order.study), papers)
 
 
 def _tuples(models: Mapping[str, Model | Sequence[Model]]) -> dict[str, tuple[Model, ...]]:

@@ -106,13 +106,17 @@ class Repeatable:
 def tool_servers(config: Config, names: Iterable[str] | None = None) -> ToolServers:
     """The servers named; None: all that there are. None is started yet. Raises `ConfigError`."""
     chosen = tuple(config.mcp if names is None else dict.fromkeys(names))
-    for name in chosen:
-        if name not in config.mcp:
-            raise ConfigError(
-                f"there is no tool server {name!r}; there: {', '.join(config.mcp) or 'none'}",
-                next=f"add [mcp.{name}] to manyhands.toml",
-            )
-    return ToolServers({name: _server(name, config.mcp[name]) for name in chosen}, config)
+    return ToolServers({name: tool_server(config, name) for name in chosen}, config)
+
+
+def tool_server(config: Config, name: str) -> ToolServer:
+    """One of ``[mcp]``, not started yet. Raises `ConfigError`."""
+    if name not in config.mcp:
+        raise ConfigError(
+            f"there is no tool server {name!r}; there: {', '.join(config.mcp) or 'none'}",
+            next=f"add [mcp.{name}] to manyhands.toml",
+        )
+    return _server(name, config.mcp[name])
 
 
 def _server(name: str, settings: McpConfig) -> ToolServer:

@@ -21,9 +21,10 @@ from manyhands.agents.role import Role, load_roles
 from manyhands.agents.tools import Tool, Toolbox, tool
 from manyhands.agents.turn import run_agent
 from manyhands.errors import AgentError, ToolError
-from manyhands.ports import Model
+from manyhands.ports import Model, PaperIndex
 from manyhands.runtime import Effect, Run
 from manyhands.teams.lab.cast import Brief, Cast, Filled
+from manyhands.teams.lab.papers import TASK, TOOLS, PaperDesk, PaperIdeas
 from manyhands.teams.lab.records import (
     Experiment,
     FileEdit,
@@ -43,6 +44,8 @@ ROLES = Path(__file__).parent / "roles"
 OVERRIDES = "roles"
 #: How many of the latest experiments a role is told of.
 RECENT = 40
+#: Turns that a researcher has for papers, on top of its role's own.
+_READING_TURNS = 12
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -98,20 +101,25 @@ def roles_of(study: Path) -> dict[str, Role]:
     return load_roles(
         ROLES,
         overrides if overrides.is_dir() else None,
-        tools=("read_file", "edit_file", "write_file"),
+        tools=("read_file", "edit_file", "write_file", *TOOLS),
         outputs=OUTPUTS,
     )
 
 
-def with_models(cast: Cast, models: Mapping[str, Sequence[Model]], study: Path) -> Cast:
+def with_models(
+    cast: Cast,
+    models: Mapping[str, Sequence[Model]],
+    study: Path,
+    papers: PaperIndex | None = None,
+) -> Cast:
     """``cast`` with those roles filled by models that have one; the rest stay as they are.
 
-    ``models``: by role, to be tried in order.
+    ``models``: by role, to be tried in order. ``papers``: what a researcher may search and read.
     """
     roles = roles_of(study)
     filled: dict[str, Filled[Any]] = {}
     for name, chain in models.items():
-        agent = _Agent(roles[name], chain, getattr(cast, name))
+        agent = _Agent(roles[name], chain, getattr(cast, name), papers, "worker" in models)
         filled[name] = Filled(f"model:{chain[0].name}", getattr(agent, name))
     return replace(cast, **filled)
 
@@ -119,10 +127,21 @@ def with_models(cast: Cast, models: Mapping[str, Sequence[Model]], study: Path) 
 class _Agent:
     """A role, its models in the order to be tried, and the algorithm that stands in for them."""
 
-    def __init__(self, role: Role, models: Sequence[Model], stand_in: Filled[Any]):
-        self._role = role
+    def __init__(
+        self,
+        role: Role,
+        models: Sequence[Model],
+        stand_in: Filled[Any],
+        papers: PaperIndex | None = None,
+        structural: bool = True,
+    ):
+        """``structural``: somebody can make edits that are more than a setting."""
+        kept = tuple(name for name in role.tools if papers is not None or name not in TOOLS)
+        self._role = replace(role, tools=kept)
         self._models = models
         self._stand_in = stand_in
+        self._papers = papers
+        self._structural = structural
 
     async def _ask(
         self, run: Run, task: str, items: Sequence[Item], output: type[A], toolbox: Toolbox
@@ -151,10 +170,45 @@ class _Agent:
     # ---------------------------------------------------------------- one method per role
 
     async def researcher(self, run: Run, brief: Brief, limit: int) -> tuple[Idea, ...]:
+        if self._papers is not None:
+            return await self._from_papers(run, brief, limit, self._papers)
         found = await self._ask(
             run, f"Give at most {limit} ideas.", _background(brief), Ideas, Toolbox()
         )
         return found.ideas[:limit] if found else await self._stand_in.fill(run, brief, limit)
+
+    async def _from_papers(
+        self, run: Run, brief: Brief, limit: int, papers: PaperIndex
+    ) -> tuple[Idea, ...]:
+        """What papers support first; then the stand-in's, for there may be little."""
+        desk = PaperDesk(run, papers, brief, self._structural)
+        role = replace(
+            self._role,
+            tools=tuple(dict.fromkeys((*self._role.tools, *TOOLS))),
+            output=PaperIdeas.__name__,
+            checks=("papers",),
+            max_turns=self._role.max_turns + _READING_TURNS,
+        )
+        report = await run_agent(
+            run,
+            role,
+            TASK.format(limit=limit),
+            model=self._models,
+            output=PaperIdeas,
+            items=_background(brief),
+            toolbox=Toolbox.of(*desk.tools()),
+            checks={"papers": desk.check},
+            key="agent",
+        )
+        try:
+            held, wrong = await desk.judge(report.require().ideas[:limit])
+        except AgentError as error:
+            held, wrong = (), [error.what]
+        about = {"source": papers.name, "held": len(held), "refused": wrong}
+        await run.record("papers", "lab:papers", about)
+        spare = limit - len(held)
+        more = await self._stand_in.fill(run, brief, spare) if spare > 0 else ()
+        return (*held, *more)
 
     async def planner(
         self, run: Run, brief: Brief, ideas: tuple[Idea, ...], count: int, next_id: int
@@ -186,7 +240,7 @@ class _Agent:
         ]
         if not passed:
             return by_rule
-        listed = "\n".join(h.model_dump_json(exclude={"parent", "rank"}) for h in passed)
+        listed = "\n".join(_told(h) for h in passed)
         items = [*_background(brief), Item("hypotheses", listed, agent="planner")]
         found = await self._ask(run, "Review each hypothesis.", items, Judgements, Toolbox())
         refused = {j.hypothesis: j.reason for j in found.reviews if not j.accepted} if found else {}
@@ -229,7 +283,8 @@ class _Agent:
         self, run: Run, brief: Brief, experiment: Experiment, rows: tuple[LedgerRow, ...]
     ) -> tuple[Note, ...]:
         by_rule = await self._stand_in.fill(run, brief, experiment, rows)
-        told = experiment.model_dump_json(exclude={"diff"})
+        unsaid = {"citation"} if experiment.hypothesis.citation is None else set[str]()
+        told = experiment.model_dump_json(exclude={"diff": True, "hypothesis": unsaid})
         items = [*_background(brief), Item("experiment", told), Item("diff", experiment.diff)]
         found = await self._ask(run, "What is worth remembering?", items, Insights, Toolbox())
         insights = found.insights if found else ()
@@ -268,6 +323,11 @@ def _background(brief: Brief) -> list[Item]:
     if brief.steers:
         items.append(Item("a person says", "\n".join(brief.steers), agent="person"))
     return items
+
+
+def _told(hypothesis: Hypothesis) -> str:
+    unsaid = {"citation"} if hypothesis.citation is None else set[str]()
+    return hypothesis.model_dump_json(exclude={"parent", "rank"} | unsaid)
 
 
 def _line(e: Experiment) -> str:

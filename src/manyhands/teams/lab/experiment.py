@@ -92,6 +92,7 @@ async def adopt(run: Run, lab: Lab, candidate: Candidate, patch: Patch) -> None:
     candidate.commit = await run.step("commit", commit)
     keep = partial(lab.repository.keep, f"refs/manyhands/{lab.run_id}/{candidate.id}")
     await run.step("keep", keep, candidate.commit)
+    lab.made[candidate.commit] = (candidate.id, candidate.hypothesis.id)
     candidate.diff = await run.step(
         "diff", lab.repository.diff, lab.master.commit, candidate.commit
     )
@@ -271,7 +272,9 @@ def _row(
         rule="" if of_master else "rebased" if earlier else e.rule,
         created_at=now,
         started_at=m.started_at if m else 0.0,
+        cost_usd=m.cost_usd if m else 0.0,
         slot=m.slot if m else -1,
         comment=m.detail if m else e.comment,
         environment=lab.environment,
+        paper=e.hypothesis.citation.passage if e.hypothesis.citation and not of_master else "",
     )

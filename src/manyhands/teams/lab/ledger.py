@@ -31,6 +31,7 @@ MULTIAUTORESEARCH = (
 OWN = (
     *("phase", "seed", "delta", "holdout", "verdict", "rule", "exit", "hypothesis_id"),
     *("cpu_seconds", "peak_memory_mb", "cost_usd", "started_at", "slot", "fillers", "environment"),
+    "paper",
 )
 #: The exit of a row whose experiment was refused before it cost a run.
 NOT_RUN = "not_run"
@@ -163,6 +164,7 @@ def _values(row: LedgerRow, kept: frozenset[int]) -> dict[str, str]:
         "slot": str(row.slot) if row.slot >= 0 else "",
         "fillers": cell(fillers_text(row.fillers)),
         "environment": cell(row.environment),
+        "paper": cell(row.paper),
     }
 
 

@@ -69,7 +69,7 @@ async def _train_and_evaluate(
         started = time.time()
         await lab.repository.export(commit, folder / "src")
         (folder / "out").mkdir(parents=True)
-        trained = await lab.jobs.run(_training(lab, key, folder, seed, slot))
+        trained = await lab.jobs.run(_training(lab, key, folder, commit, seed, slot, phase))
         values: dict[str, float | None] = {"metric": None, "holdout": None}
         exit, detail = trained.exit.value, trained.detail or _last_line(trained)
         if trained.survivors:
@@ -98,10 +98,13 @@ async def _train_and_evaluate(
         started_at=started,
         detail=detail,
         log=log,
+        cost_usd=trained.cost_usd,
     )
 
 
-def _training(lab: Lab, key: str, folder: Path, seed: int, slot: int) -> JobSpec:
+def _training(
+    lab: Lab, key: str, folder: Path, commit: str, seed: int, slot: int, phase: Phase
+) -> JobSpec:
     study, places, out = lab.study, lab.places, folder / "out"
     env = {
         "MANYHANDS_SEED": str(seed),
@@ -120,7 +123,24 @@ def _training(lab: Lab, key: str, folder: Path, seed: int, slot: int) -> JobSpec
         hidden=study.hidden_paths(places.sealed),
         env=env | study.train_env(seed, places.data, out),
         slot=slot,
+        labels=_labels(lab, commit, seed, phase),
     )
+
+
+def _labels(lab: Lab, commit: str, seed: int, phase: Phase) -> dict[str, str]:
+    """What a person sees of a job on somebody else's machine."""
+    experiment, hypothesis = lab.made.get(commit, ("", ""))
+    return {
+        "campaign": lab.campaign,
+        "run": lab.run_id,
+        "experiment": experiment or "baseline",
+        "hypothesis": hypothesis,
+        "worker": f"worker-{experiment}" if experiment else "",
+        "master": lab.master.commit[:12],
+        "candidate": commit[:12],
+        "phase": phase.value,
+        "seed": str(seed),
+    }
 
 
 def limits(lab: Lab) -> JobLimits:
@@ -154,6 +174,7 @@ async def _evaluate(
         hidden=() if sealed else (places.sealed,),
         env={"MANYHANDS_SLOT": str(slot)},
         slot=slot,
+        trusted=True,
     )
     result = await lab.jobs.run(spec)
     if result.exit is not JobExit.OK:
@@ -222,6 +243,7 @@ async def _prepare(lab: Lab) -> str:
         limits=JobLimits(seconds=3600, memory_mb=16384, output_mb=64, disk_mb=65536),
         read=lab.study.read_paths,
         network=True,
+        trusted=True,
     )
     result = await lab.jobs.run(spec)
     if result.exit is not JobExit.OK:

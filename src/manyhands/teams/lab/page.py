@@ -26,7 +26,15 @@ from manyhands.teams.lab.ledger import (
     status,
 )
 from manyhands.teams.lab.memory import in_force
-from manyhands.teams.lab.records import Anomaly, Experiment, LedgerRow, Master, Note, Verdict
+from manyhands.teams.lab.records import (
+    Anomaly,
+    Citation,
+    Experiment,
+    LedgerRow,
+    Master,
+    Note,
+    Verdict,
+)
 from manyhands.teams.lab.reporter import MARKS, PromotionLine, Summary
 
 #: The page shows so many experiments and ledger rows, the newest; promotions are always shown.
@@ -229,6 +237,7 @@ def _experiment(experiment: Experiment) -> _Line:
         ("why", plain(change.rationale, 600)),
         ("instructions", plain(change.instructions, 1200)),
         ("proposed by", plain(change.source, 120)),
+        *_paper(change.citation),
         ("worker says", plain(experiment.comment, 600)),
         ("decision", plain(experiment.decision.reason, 400) if experiment.decision else ""),
         ("p value", shown_number(decision.p_value, ".3g") if decision else ""),
@@ -250,6 +259,16 @@ def _experiment(experiment: Experiment) -> _Line:
         holdout=shown_number(experiment.holdout_gain, "+.4g"),
         facts=tuple((name, value) for name, value in facts if value),
         diff=tuple(_diff(experiment.diff)),
+    )
+
+
+def _paper(citation: Citation | None) -> tuple[tuple[str, str], ...]:
+    if citation is None:
+        return ()
+    named = " · ".join(each for each in (citation.title, citation.url) if each)
+    return (
+        ("paper", plain(f"{citation.passage} {named}", 400)),
+        ("it says", plain(citation.quote, 1200)),
     )
 
 

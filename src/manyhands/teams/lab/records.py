@@ -50,11 +50,32 @@ class Idea(Record):
     source: str = ""
 
 
+class Citation(Record):
+    """A paper's own words, found in its text by the harness. ``passage``: the id of where they
+    begin; ``title`` and ``url`` are empty where the source does not say."""
+
+    paper: str
+    title: str = ""
+    url: str = ""
+    passage: str
+    quote: str
+
+
+class FoundIdea(Idea):
+    """An idea that is one exact change already, as in a `Hypothesis`."""
+
+    kind: Literal["setting", "structural"]
+    setting: str = ""
+    value: Literalish | None = None
+    instructions: str = ""
+    citation: Citation | None = None
+
+
 class Hypothesis(Record):
     """From the planner: exactly one change to exactly one parent.
 
     A ``setting`` change names one existing setting and its new value; a ``structural`` one says in
-    words what the worker shall edit.
+    words what the worker shall edit. ``citation``: of the paper that it comes from.
     """
 
     id: str
@@ -69,6 +90,7 @@ class Hypothesis(Record):
     expected_cost: float = 1.0
     source: str = ""
     rank: int = 0
+    citation: Citation | None = None
 
 
 class Review(Record):
@@ -115,6 +137,7 @@ class Measurement(Record):
     started_at: float = 0.0
     detail: str = ""
     log: str = ""
+    cost_usd: float = 0.0
 
 
 class GateDecision(Record):
@@ -138,6 +161,7 @@ class GateDecision(Record):
 class LedgerRow(Record):
     """One run, one row. ``delta`` is metric minus the master's on the same seed (None: not known).
 
+    ``paper``: the id of the paper that the change comes from, and the passage.
     ``fillers`` maps each role to who filled it: ``optuna-tpe``, ``rules``, ``model:<name>``, …
     """
 
@@ -167,6 +191,7 @@ class LedgerRow(Record):
     slot: int = -1
     comment: str = ""
     environment: str = ""
+    paper: str = ""
 
 
 class Experiment(Record):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from manyhands.teams.lab.anomalies import ActiveJob, Direction, PairGain, paired, sign_of
-from manyhands.teams.lab.ledger import NOT_RUN, duration, finite, shown_number, text_table
+from manyhands.teams.lab.ledger import NOT_RUN, duration, finite, plain, shown_number, text_table
 from manyhands.teams.lab.memory import code, markdown
 from manyhands.teams.lab.records import (
     Anomaly,
@@ -270,8 +270,16 @@ def _experiment_line(experiment: Experiment) -> str:
     verdict = experiment.verdict
     return (
         f"- {MARKS[verdict]} {code(experiment.id)} {markdown(experiment.hypothesis.title)}: "
-        f"{verdict.value.replace('_', ' ')}{rule}{_gain_text(experiment)}"
+        f"{verdict.value.replace('_', ' ')}{rule}{_gain_text(experiment)}{_paper(experiment)}"
     )
+
+
+def _paper(experiment: Experiment) -> str:
+    citation = experiment.hypothesis.citation
+    if citation is None:
+        return ""
+    named = f" ({markdown(citation.title)})" if citation.title else ""
+    return f", from {code(citation.passage)}{named}: “{markdown(plain(citation.quote, 300))}”"
 
 
 def _gain_text(experiment: Experiment) -> str:

@@ -75,6 +75,13 @@ class Data(Section):
     hidden: tuple[str, ...] = ()
 
 
+class Papers(Section):
+    """``source``: where the researcher, if it is a model, finds papers: `hf`, `mcp:NAME`, or a
+    folder of the study; '' for nowhere."""
+
+    source: str = ""
+
+
 class Limits(Section):
     """Per run, on the whole process tree: seconds of wall time, and MB of 2**20 bytes."""
 
@@ -125,6 +132,7 @@ class StudyConfig(Section):
     train: Train
     metric: Metric
     data: Data = Data()
+    papers: Papers = Papers()
     limits: Limits = Limits()
     slots: Slots = Slots()
     budget: StudyBudget = StudyBudget()

@@ -40,8 +40,22 @@ FOLDER = ".manyhands"
 OUTLIVED = "outlived"
 
 
+class HubJobs(Record):
+    """Training on the Hub's machines. ``packages``: what it needs installed. Dollars are limits."""
+
+    flavor: str = "cpu-basic"
+    image: str = ""
+    packages: tuple[str, ...] = ()
+    usd_per_job: float = Field(default=1.0, gt=0)
+    usd_per_campaign: float = Field(default=10.0, gt=0)
+    usd_per_minute: float | None = Field(default=None, ge=0)
+    silence_seconds: float = Field(default=1800.0, gt=0)
+
+
 class Order(Record):
-    """What was asked for: the workflow's input. None leaves the study's own setting."""
+    """What was asked for: the workflow's input. None (of ``papers``: '') leaves the study's own
+    setting. ``papers``: the source of papers, a folder's path absolute. ``hub``: None, training
+    runs on this machine."""
 
     study: str
     seed: int = 1
@@ -50,6 +64,8 @@ class Order(Record):
     slots: int | None = Field(default=None, ge=1)
     campaign: str = ""
     models: dict[str, str] = Field(default_factory=dict)
+    papers: str = ""
+    hub: HubJobs | None = None
 
 
 class Slots:
@@ -205,7 +221,8 @@ def gate_of(study: Study) -> GateSettings:
 
 @dataclass(slots=True)
 class Lab:
-    """One study in progress. ``runs``: training runs begun so far, over all phases."""
+    """One study in progress. ``runs``: training runs begun so far, over all phases. ``made``: the
+    experiment and the hypothesis of each commit."""
 
     order: Order
     study: Study
@@ -233,6 +250,7 @@ class Lab:
     hypotheses: int = 0
     row: int = 0
     masters: list[Master] = field(default_factory=list[Master])
+    made: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
 
     @property
     def runs_left(self) -> int:

@@ -242,7 +242,9 @@ def _fill(text: str, values: Mapping[str, object]) -> str:
 
 
 def _fingerprint(config: StudyConfig, root: Path, files: Sequence[str]) -> str:
-    digest = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode())
+    # Where ideas come from makes no result another.
+    said = config.model_dump(mode="json", exclude={"papers"})
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for file in files:
         if matches(file, config.files.protect):
             digest.update(f"\0{file}\0".encode())

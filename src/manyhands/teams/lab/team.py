@@ -19,6 +19,7 @@ from manyhands.teams.lab.experiment import (
     work,
 )
 from manyhands.teams.lab.opening import measure_baseline, open_lab
+from manyhands.teams.lab.papers import cited
 from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
 from manyhands.teams.lab.records import Verdict
 from manyhands.teams.lab.state import Candidate, Lab, Order
@@ -67,8 +68,13 @@ async def plan(run: Run, lab: Lab) -> list[Candidate]:
         return []
     async with run.scope("researcher") as scope:
         ideas = await lab.cast.researcher.fill(scope, lab.brief(), 2 * room)
+    exact, left = cited(ideas, lab.master.commit, lab.hypotheses + 1, room)
     async with run.scope("planner") as scope:
-        proposed = await lab.cast.planner.fill(scope, lab.brief(), ideas, room, lab.hypotheses + 1)
+        spare, first = room - len(exact), lab.hypotheses + 1 + len(exact)
+        planned = (
+            await lab.cast.planner.fill(scope, lab.brief(), left, spare, first) if spare else ()
+        )
+        proposed = (*exact, *planned)
     async with run.scope("reviewer") as scope:
         reviews = await lab.cast.reviewer.fill(scope, lab.brief(), proposed)
     return await enqueue(run, lab, ideas, proposed, reviews)

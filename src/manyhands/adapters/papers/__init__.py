@@ -1,0 +1,1 @@
+"""Sources of papers: the Hugging Face Hub, a folder, a tool server."""

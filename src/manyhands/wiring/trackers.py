@@ -1,0 +1,29 @@
+"""Trackers by one word: ``trackio``, or ``trackio:SPACE``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from manyhands.adapters.trackers.trackio import TrackioTracker
+from manyhands.errors import ConfigError
+from manyhands.ports import Tracker
+from manyhands.runtime import Event, Runtime
+
+FORMS = "trackio, or trackio:OWNER/SPACE"
+
+
+def tracker_of(spec: str) -> Tracker:
+    """Raises `ConfigError`."""
+    name, _, space = spec.partition(":")
+    if name != "trackio" or (":" in spec and not space):
+        raise ConfigError(f"{spec!r} is no tracker", next=f"write {FORMS}")
+    return TrackioTracker(space)
+
+
+async def events_of(
+    runtime: Runtime, run_id: str, *, follow: bool
+) -> AsyncGenerator[tuple[Event, Any]]:
+    """The run's events with the values of those that a team wrote."""
+    async for event in runtime.events(run_id, follow=follow):
+        yield event, runtime.value(event) if event.type.startswith("lab:") else None
