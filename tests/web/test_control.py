@@ -22,6 +22,8 @@ from tests.web.stage import Site, site
 
 pytestmark = pytest.mark.needs("chromium")
 
+expect.set_options(timeout=30_000)
+
 
 @asynccontextmanager
 async def control(stage: Stage, **about: Any) -> AsyncGenerator[tuple[Runtime, Any, Site, Page]]:
@@ -59,7 +61,7 @@ async def test_an_agent_is_driven_from_the_page(stage: Stage, tmp_path: Path, wi
         await seen(runtime, lambda e: e.type == "command")
         go(stage)
         seat = page.get_by_label("You drive")
-        await expect(seat).to_be_visible(timeout=20_000)
+        await expect(seat).to_be_visible()
         await expect(row).to_have_attribute("data-stand", "human")
         await seat.get_by_label("Arguments, as JSON").fill('{"text": "by hand"}')
         await seat.get_by_role("button", name="Do", exact=True).click()
@@ -73,6 +75,8 @@ async def test_an_agent_is_driven_from_the_page(stage: Stage, tmp_path: Path, wi
         await seat.get_by_label("A note for the agent").fill("Done by hand.")
         await seat.get_by_role("button", name="Hand back", exact=True).click()
         await expect(page.get_by_text("Handed back.")).to_be_visible()
+        await page.get_by_label("Search spans").fill("driven by ada")
+        await expect(page.locator("#found")).to_have_text("1 found")
         await handle.result()
         actors = {s.actor for s in runtime.view("r").steps.values() if s.actor}
         assert not [each for each in place.wrong if "409" not in each]
@@ -86,7 +90,7 @@ async def test_a_report_is_written_in_the_page(stage: Stage) -> None:
         await page.get_by_role("button", name="Take over").click()
         await seen(runtime, lambda e: e.type == "command")
         go(stage)
-        await page.get_by_text("Write its report").click(timeout=20_000)
+        await page.get_by_text("Write its report").click()
         await page.get_by_label("Report, as JSON").fill('{"what": "by hand"}')
         await page.get_by_role("button", name="Finish with this report").click()
         (report,) = map(json.loads, await handle.result())
@@ -99,7 +103,7 @@ async def test_a_run_is_paused_spoken_to_and_let_go_on(stage: Stage) -> None:
         await page.get_by_role("button", name="Pause all").click()
         await seen(runtime, lambda e: e.type == "command")
         go(stage)
-        await expect(page.locator("tr[data-stand='paused']")).to_have_count(2, timeout=20_000)
+        await expect(page.locator("tr[data-stand='paused']")).to_have_count(2)
         await page.get_by_label("A message for all agents").fill("Be <b>brief</b>.")
         await page.get_by_role("button", name="Say", exact=True).click()
         await page.get_by_role("button", name="Go on").first.click()
@@ -121,7 +125,7 @@ async def test_a_call_is_allowed_in_the_page_and_its_words_are_text(stage: Stage
         go(stage)
         for number, word in enumerate(("Refuse", "Allow")):
             box = page.get_by_label("Waits for you").filter(has_text=f'"text": "{number}"')
-            await expect(box).to_be_visible(timeout=20_000)
+            await expect(box).to_be_visible()
             await box.get_by_label("What the agent is told").fill("<img src=x onerror=alert(1)>")
             await box.get_by_role("button", name=word).click()
         await handle.result()

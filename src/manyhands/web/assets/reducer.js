@@ -13,7 +13,7 @@ import { KIND, STATE, below, parentPath, sum } from "./keys.js";
 
 /** Records that a view of the team is made of. */
 const WRITTEN = /^(?:lab|answer|code):/;
-const QUIET = new Set(["agent:context", "agent:end"]);
+const QUIET = new Set(["agent:context", "agent:end", "scope:rest", "scope:order"]);
 
 /**
  * Fold one event in. Events come in order; one that was seen before is left out.
@@ -118,6 +118,7 @@ const REDUCERS = {
     view.commands.push({ seq: event.seq, ts: event.ts, ...data });
     if (data.verb === "pause" && !data.target) view.paused = true;
     if ((data.verb === "continue" && !data.target) || data.verb === "stop") view.paused = false;
+    if (data.verb === "budget") rebudget(view, data.target, data.message ?? {});
     const waiting = data.verb === "answer" ? view.waits.get(data.target) : undefined;
     if (waiting !== undefined) {
       view.state.set(waiting, STATE.DONE);
@@ -142,6 +143,31 @@ const REDUCERS = {
     note(view, event, `${data.name} v${data.version} ${data.status}`);
   },
 };
+
+/** Limits that are named, in the place of the old ones. @param {View} view @param {string} target @param {any} limits */
+function rebudget(view, target, limits) {
+  if (!target) view.budget = { ...view.budget, ...limits };
+  const scope = view.scopes.get(target);
+  if (scope) view.scopes.set(target, { ...scope, budget: { ...scope.budget, ...limits } });
+}
+
+/** An agent rests, or is driven: spans that end when it goes on. @param {View} view @param {Event} event @param {any} data */
+function rest(view, event, data) {
+  const key = event.type === "scope:rest" ? event.key : parentPath(event.key);
+  const before = view.rests.get(key);
+  if (before !== undefined) {
+    if (data.verb === "act" || data.verb === view.about[before]?.verb) return;
+    view.state.set(before, STATE.DONE);
+    view.close(before, event.seq);
+    view.rests.delete(key);
+  }
+  if (data.verb === "hand_back" || data.verb === "free") return;
+  const lane = view.laneOf(parentPath(key));
+  const at = view.addSpan(lane, event.key, KIND.WAIT, event.seq);
+  const title = data.verb === "take" ? `driven by ${data.owner}` : "paused";
+  view.about[at] = { ...view.about[at], title, verb: data.verb ?? "rest" };
+  view.rests.set(key, at);
+}
 
 /** @param {View} view @param {Event} event @param {Set<string>} retry */
 function reopen(view, event, retry) {
@@ -187,6 +213,7 @@ function record(view, event, data) {
     view.closeGroups(lane);
     lane.contexts.push({ seq: event.seq, key: event.key, ...data });
   }
+  if (event.type === "scope:rest" || event.type === "scope:order") rest(view, event, data);
   if (event.type === "agent:end") {
     const lane = view.byPath.get(data.agent) ?? view.addLane(data.agent);
     Object.assign(lane, { status: data.status, ending: data.ending, endSeq: event.seq });

@@ -88,6 +88,8 @@ export class View {
     /** @type {Map<string, number>} */
     this.waits = new Map();
     /** @type {Map<string, number>} */
+    this.rests = new Map();
+    /** @type {Map<string, number>} */
     this.groups = new Map();
     /** Grows with every event; what is drawn from the view is drawn anew when it has. */
     this.change = 0;
