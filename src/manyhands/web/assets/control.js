@@ -15,7 +15,7 @@ import { textBox } from "./contents.js";
  *   body?: string) => Promise<Response>}} Server
  */
 
-const RENEW_MS = 900;
+const AGAIN_MS = 900;
 const LOOK_MS = 250;
 const LOOKS = 240;
 const NAME = "manyhands-name";
@@ -56,7 +56,7 @@ export class Control {
       this.fail(error);
     }
     if (this.root.isConnected && !this.stop.signal.aborted) {
-      this.timer = setTimeout(() => void this.look(), RENEW_MS);
+      this.timer = setTimeout(() => void this.look(), AGAIN_MS);
     }
   }
 
