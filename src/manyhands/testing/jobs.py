@@ -457,7 +457,9 @@ async def check_cancellation(make_runner: MakeRunner, tmp_path: Path) -> None:
         await nothing_lives(runner, spec, lock)
     else:
         raise AssertionError(f"the cancellation was lost: {result}")
-    assert open_files() <= before
+    # The client of another machine keeps a connection or two, for the next request.
+    kept = 0 if runner.isolation.shares_files else 2
+    assert open_files() <= before + kept
     assert len(asyncio.all_tasks()) == 1, asyncio.all_tasks()
 
 

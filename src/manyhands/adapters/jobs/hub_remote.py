@@ -27,6 +27,9 @@ OWN = ("cwd", "out")
 #: What a path of the home machine is called in a command, until it is known where it lies here.
 PLACE = "{{{{manyhands:{}}}}}"
 
+#: Seconds that the beginning of a line is held back.
+_MOMENT = 0.2
+
 _Stamps = dict[str, tuple[int, int]]
 
 
@@ -40,26 +43,50 @@ async def _run(root: Path, told: dict[str, Any]) -> None:
     for folder in (spec.cwd, spec.out):
         folder.mkdir(exist_ok=True)
     before = {name: _stamps(root / name) for name in OWN}
-    names = _names(root, told)
-    printed = 0
-
-    def on_output(data: bytes) -> None:
-        nonlocal printed
-        printed += len(data)
-        for here, there in names:
-            data = data.replace(here, there)
-        _print(*output_lines(data))
-
+    printer = _Printer(_names(root, told))
     _print(fact("begun", {"python": sys.version.split()[0]}))
     try:
-        result = await LocalJobRunner().run(spec, on_output)
+        result = await LocalJobRunner().run(spec, printer)
     except JobError as error:
         _print(fact("refused", {"what": error.what, "next": error.next}))
         return
-    about = asdict(result) | {"log_end": _after(spec.log, printed)}
+    finally:
+        printer.flush()
+    about = asdict(result) | {"log_end": _after(spec.log, printer.size)}
     if result.exit in (JobExit.OK, JobExit.FAILED):
         about |= _send_back(root, before, result, told["most_returned"])
     _print(fact("result", about))
+
+
+class _Printer:
+    """Prints output by whole lines, for people read them there; what is no line yet waits a moment.
+    ``size``: bytes that came."""
+
+    def __init__(self, names: list[tuple[bytes, bytes]]) -> None:
+        self._names = names
+        self._open = b""
+        self._due: asyncio.TimerHandle | None = None
+        self.size = 0
+
+    def __call__(self, data: bytes) -> None:
+        self.size += len(data)
+        lines, end, self._open = (self._open + data).rpartition(b"\n")
+        if end:
+            self._say(lines + end)
+        if self._open and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_MOMENT, self.flush)
+
+    def flush(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        held, self._open = self._open, b""
+        self._say(held)
+
+    def _say(self, data: bytes) -> None:
+        for here, there in self._names:
+            data = data.replace(here, there)
+        _print(*output_lines(data))
 
 
 def spec_of(root: Path, told: dict[str, Any]) -> JobSpec:
