@@ -116,8 +116,10 @@ const REDUCERS = {
   },
   command: (view, event, data) => {
     view.commands.push({ seq: event.seq, ts: event.ts, ...data });
-    if (data.verb === "pause") view.paused = true;
-    if (data.verb === "continue" || data.verb === "stop") view.paused = false;
+    if (data.verb === "pause" && !data.target) view.paused = true;
+    if (["continue", "hand_back"].includes(data.verb) && !data.target) view.paused = false;
+    if (data.verb === "stop") view.paused = false;
+    if (data.verb === "budget") rebudget(view, data.target, data.message);
     const waiting = data.verb === "answer" ? view.waits.get(data.target) : undefined;
     if (waiting !== undefined) {
       view.state.set(waiting, STATE.DONE);
@@ -142,6 +144,14 @@ const REDUCERS = {
     note(view, event, `${data.name} v${data.version} ${data.status}`);
   },
 };
+
+/** Limits that a command names take the place of the old ones. @param {View} view @param {string} target @param {any} limits */
+function rebudget(view, target, limits) {
+  if (!limits || typeof limits !== "object") return;
+  const scope = view.scopes.get(target);
+  if (!target) view.budget = { ...view.budget, ...limits };
+  else if (scope) view.scopes.set(target, { ...scope, budget: { ...scope.budget, ...limits } });
+}
 
 /** @param {View} view @param {Event} event @param {Set<string>} retry */
 function reopen(view, event, retry) {
