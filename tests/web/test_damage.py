@@ -64,5 +64,9 @@ async def test_the_page_shows_what_is_before_the_damage_and_says_where_it_is(
         assert int(await page.get_attribute("#spans", "data-spans") or 0) > 100
         await page.click("#back")
         await row.wait_for()
+        await page.click("[data-run='sound'] a")
+        await page.wait_for_selector("body[data-ready='500']")
+        await page.click("#back")
+        await row.wait_for()
         assert await page.locator("#trouble").is_hidden()
         assert at.wrong == []

@@ -23,7 +23,7 @@ from manyhands.web.commands import fork
 from manyhands.web.description import description
 from manyhands.web.orders import Orders
 from manyhands.web.page import asset, html_pieces, index
-from manyhands.web.stream import messages
+from manyhands.web.stream import is_held, messages
 from manyhands.web.wire import content_of
 
 #: Bytes of one piece of content: asked for by default, and at most.
@@ -73,7 +73,7 @@ class Api:
 
     async def events(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]
-        self._reader.holder(run_id)  # raises before anything is sent
+        is_held(self._reader, run_id)  # raises before anything is sent
         given = request.headers.get("last-event-id") or request.query_params.get("after", "0")
         after = _number(given, 0, 2**53)
         follow = request.query_params.get("follow", "1") != "0"
@@ -99,7 +99,7 @@ class Api:
     def export(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]
         html = request.query_params.get("form", "jsonl") == "html"
-        self._reader.holder(run_id)
+        is_held(self._reader, run_id)
         pieces = html_pieces(self._reader, run_id) if html else self._lines(run_id)
         name = re.sub(r"[^\w.-]", "_", run_id)[:100] + (".html" if html else ".jsonl")
         return StreamingResponse(
@@ -110,7 +110,7 @@ class Api:
 
     async def fork(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]
-        self._reader.holder(run_id)
+        is_held(self._reader, run_id)
         new, fresh = await fork(self._runtime, run_id, request)
         return JSONResponse({"run": new}, 201 if fresh else 200)
 

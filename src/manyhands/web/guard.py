@@ -1,8 +1,9 @@
 """Who may ask, and what an answer may do in a browser.
 
 Invariants: without the token no journal is read; a page of another origin, or a name that was
-rebound to this address, is refused before that; no request body above the limit is read; every
-answer carries a policy under which nothing but our own files is run.
+rebound to this address, is refused before that, and so is a command that does not name our own
+page as its origin; no request body above the limit is read; every answer carries a policy under
+which nothing but our own files is run.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pathlib import Path
 from manyhands.errors import ConfigError
 from manyhands.runtime.reading import Reader
 from manyhands.runtime.transfer import referenced
-from manyhands.web.stream import PAGE
+from manyhands.web.stream import PAGE, is_held
 from manyhands.web.wire import WHOLE, page_of
 
 #: In the order in which they need each other.
@@ -102,7 +102,7 @@ def _sri(text: str) -> str:
 
 def _data(reader: Reader, run_id: str) -> Iterator[str]:
     """The events' structure in pages, then contents: an index, and base64 one after the other."""
-    held = reader.holder(run_id) is not None
+    held = is_held(reader, run_id)
     about = {"run": run_id, "held": held}
     yield f'<script type="application/json" id="stored-run">{_inert(json.dumps(about))}</script>\n'
     yield '<script type="application/json" id="stored-events">[[]'

@@ -49,9 +49,8 @@ async def messages(
             continue
         if now - looked >= _LOOK_SECONDS:
             looked = now
-            holder = reader.holder(run_id)
-            if held is not (holder is not None):
-                held, spoken = holder is not None, now
+            if held is not (now_held := is_held(reader, run_id)):
+                held, spoken = now_held, now
                 yield f"event: held\ndata: {str(held).lower()}\n\n"
         if not follow:
             return
@@ -59,6 +58,15 @@ async def messages(
             spoken = now
             yield ": still there\n\n"
         await asyncio.sleep(POLL_SECONDS)
+
+
+def is_held(reader: Reader, run_id: str) -> bool:
+    """Whether a process drives the run; who does may be what cannot be read. Raises
+    `RunNotFound`."""
+    try:
+        return reader.holder(run_id) is not None
+    except JournalUnreadable:
+        return False
 
 
 async def _read(reader: Reader, run_id: str, after: int) -> tuple[str, int]:

@@ -42,8 +42,13 @@ export class Contents {
   /** As `json`, read once: an event never changes. @param {number} seq @param {string} part @returns {Promise<any>} */
   kept(seq, part) {
     const name = `${seq}/${part}`;
-    let found = this.read_.get(name);
-    if (!found) this.read_.set(name, found = this.json(seq, part));
+    const known = this.read_.get(name);
+    if (known) return known;
+    const found = this.json(seq, part).then((value) => {
+      if (value === null) this.read_.delete(name); // it may be there the next time
+      return value;
+    });
+    this.read_.set(name, found);
     return found;
   }
 

@@ -117,8 +117,9 @@ const REDUCERS = {
   command: (view, event, data) => {
     view.commands.push({ seq: event.seq, ts: event.ts, ...data });
     if (data.verb === "pause" && !data.target) view.paused = true;
-    if ((data.verb === "continue" && !data.target) || data.verb === "stop") view.paused = false;
-    if (data.verb === "budget") rebudget(view, data.target, data.message ?? {});
+    if (["continue", "hand_back"].includes(data.verb) && !data.target) view.paused = false;
+    if (data.verb === "stop") view.paused = false;
+    if (data.verb === "budget") rebudget(view, data.target, data.message);
     const waiting = data.verb === "answer" ? view.waits.get(data.target) : undefined;
     if (waiting !== undefined) {
       view.state.set(waiting, STATE.DONE);
@@ -144,11 +145,12 @@ const REDUCERS = {
   },
 };
 
-/** Limits that are named, in the place of the old ones. @param {View} view @param {string} target @param {any} limits */
+/** Limits that a command names take the place of the old ones. @param {View} view @param {string} target @param {any} limits */
 function rebudget(view, target, limits) {
-  if (!target) view.budget = { ...view.budget, ...limits };
+  if (!limits || typeof limits !== "object") return;
   const scope = view.scopes.get(target);
-  if (scope) view.scopes.set(target, { ...scope, budget: { ...scope.budget, ...limits } });
+  if (!target) view.budget = { ...view.budget, ...limits };
+  else if (scope) view.scopes.set(target, { ...scope, budget: { ...scope.budget, ...limits } });
 }
 
 /** An agent rests, or is driven: spans that end when it goes on. @param {View} view @param {Event} event @param {any} data */
