@@ -47,6 +47,7 @@ class Site:
         context = await self.browser.new_context(
             viewport={"width": width, "height": height}, **about
         )
+        context.set_default_timeout(90_000)  # of a machine with other work
         page = await context.new_page()
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("console", lambda m: self.wrong.append(m.text) if m.type == "error" else None)
