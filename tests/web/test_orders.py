@@ -26,7 +26,7 @@ class Caller:
     """The API with the token; every answer is its status and its JSON."""
 
     def __init__(self, server: Server, session: aiohttp.ClientSession) -> None:
-        self._headers = {"Authorization": f"Bearer {server.token}"}
+        self._headers = {"Authorization": f"Bearer {server.token}", "Origin": server.origin}
         self._session = session
         self._orders = 0
 

@@ -399,7 +399,7 @@ class Driving:
         self._say(key, "\n".join(lines), items)
 
     def _item(self, title: str, text: str, most: int, key: str) -> Item:
-        salt = f"{self._scope.id}/{self._scope.key(key)}/{title}"
+        salt = f"{self._scope.origin}/{self._scope.key(key)}/{title}"
         shown = cut(clean(text), most, f"in the journal at {self._scope.key(key)}")
         return Item(title, delimit("data", shown, salt), self._scope.key(key), PERSON)
 

@@ -328,11 +328,11 @@ class _Agent:
             results = list(given.values())
         loose: list[CallResult] = []
         for result in results:
-            message = result_message(result, self._scope.id)
+            message = result_message(result, self._scope.origin)
             if not self._context.answer(message, origin=result.origin, agent=result.agent):
                 loose.append(result)
         if loose:
-            told = told_message(loose, self._scope.id)
+            told = told_message(loose, self._scope.origin)
             self._context.add(told, origin=loose[0].origin, agent=loose[0].agent)
 
     async def _offered(self, report: Report[Any]) -> Report[Any]:

@@ -86,7 +86,7 @@ async def judged(
 
 
 def _request(scope: Run, key: str, step: Step, flags: Sequence[Mapping[str, Any]]) -> ModelRequest:
-    salt = f"{scope.id}/{scope.key(key)}/judge"
+    salt = f"{scope.origin}/{scope.key(key)}/judge"
     parts = [f"- {flag['check']}: {flag['reason']}" for flag in flags]
     blob = "in the journal"
     said = delimit("data", cut(step.text, _STEP_BYTES, blob), salt)
