@@ -142,6 +142,7 @@ class _Agent:
         self._stand_in = stand_in
         self._papers = papers
         self._structural = structural
+        self._author = ""
 
     async def _ask(
         self, run: Run, task: str, items: Sequence[Item], output: type[A], toolbox: Toolbox
@@ -157,6 +158,7 @@ class _Agent:
             toolbox=toolbox,
             key="agent",
         )
+        self._author = report.author
         try:
             return report.require()
         except AgentError as error:
@@ -225,7 +227,7 @@ class _Agent:
                 **p.model_dump(),
                 id=f"h{next_id + at:04d}",
                 parent=brief.master.commit,
-                source=f"model:{self._models[0].name}",
+                source=self._author,
                 rank=at,
             )
             for at, p in enumerate(found.hypotheses[:count])
