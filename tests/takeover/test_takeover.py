@@ -17,7 +17,7 @@ from manyhands.ports import ModelRequest
 from manyhands.runtime import Budget, Runtime, Status
 from manyhands.testing import ManualClock
 from manyhands.testing.models import Conversation, Scripted, answer, call, calls
-from tests.takeover.stage import Stage, act, agent, done, resting, seen
+from tests.takeover.stage import Stage, act, agent, done, honest, resting, seen
 
 
 @pytest.fixture
@@ -495,6 +495,25 @@ async def test_all_below_a_scope_are_taken_together(stage: Stage) -> None:
         await handle.result()
     counted = Counter(stage.effects)
     assert counted[f"{agent('a')}:x"] == counted[f"{agent('b')}:x"] == 1
+
+
+async def test_one_agent_is_stopped_and_the_others_go_on(stage: Stage) -> None:
+    def obedient(request: ModelRequest, conversation: Conversation) -> Scripted:
+        if "Report now" in conversation.last:
+            return answer({"what": "so far"})
+        return honest(request, conversation)
+
+    stage.part = obedient
+    stage.held["team/a"] = asyncio.Event()
+    async with stage.running() as (runtime, handle):
+        await seen(runtime, lambda e: e.key == f"{agent('a')}/turn/0/tool/0")
+        await runtime.command("r", "stop", target=agent("a"))
+        stage.held["team/a"].set()
+        first, second = map(json.loads, await handle.result())
+        assert runtime.status("r") is Status.COMPLETED
+    assert (first["status"], first["ending"]) == ("partial", "stopped")
+    assert (second["status"], second["ending"]) == ("complete", "answered")
+    assert stage.effects.count(f"{agent('a')}:1") == 0
 
 
 async def test_a_stop_frees_whoever_rests(stage: Stage) -> None:

@@ -434,13 +434,14 @@ def stop(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep what there is: what a stop always does.")
     ] = True,
+    at: At = "",
     journal: Journal = None,
 ) -> None:
     """Wrap up with a partial report, and keep what there is. To end a run at once: `kill`.
 
-    Example: `manyhands stop RUN --keep`
+    Examples: `manyhands stop RUN --keep`, `manyhands stop RUN --at AGENT`
     """
-    _command("stop", journal, run_id, "", None)
+    _command("stop", journal, run_id, at, None)
 
 
 def kill(run_id: RunId, journal: Journal = None) -> None:

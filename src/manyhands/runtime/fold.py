@@ -14,7 +14,7 @@ from manyhands.errors import JournalTooNew
 from manyhands.runtime.artifacts import Artifact, Artifacts
 from manyhands.runtime.budget import Budget
 from manyhands.runtime.events import Event, Status, Type
-from manyhands.runtime.holds import Holds
+from manyhands.runtime.holds import Holds, covers
 
 
 @dataclass(slots=True)
@@ -68,8 +68,8 @@ class RunState:
     """Everything that is known of a run. Times are unix seconds.
 
     ``active``: seconds held by a process; what passed between the last event and a crash is not
-    known, and not in it. ``stop_seq``: the event that asked for a stop. ``origin``: of a fork, the
-    run that began its history.
+    known, and not in it. ``stops``: scope -> the event that asked it to stop. ``origin``: of a
+    fork, the run that began its history.
     """
 
     run_id: str
@@ -95,7 +95,7 @@ class RunState:
     answers: dict[str, list[CommandState]] = field(default_factory=dict[str, list["CommandState"]])
     holds: Holds = field(default_factory=Holds)
     rebudgeted: set[str] = field(default_factory=set[str])
-    stop_seq: int | None = None
+    stops: dict[str, int] = field(default_factory=dict[str, int])
     commands: list[CommandState] = field(default_factory=list[CommandState])
     artifacts: Artifacts = field(default_factory=Artifacts)
 
@@ -119,6 +119,10 @@ class RunState:
     def paused(self) -> bool:
         """Whether the whole run is."""
         return "" in self.holds.pauses
+
+    def stop_of(self, path: str) -> int | None:
+        """The first event that asked the scope ``path``, or one around it, to stop."""
+        return min((seq for at, seq in self.stops.items() if covers(at, path)), default=None)
 
     def in_doubt(self) -> list[StepState]:
         return [s for s in self.steps.values() if s.outcome == "in_doubt"]
@@ -163,7 +167,7 @@ def _forked(s: RunState, e: Event) -> None:
     s.origin = s.origin or str(e.data["run_id"])
     s.forked_from = f"{e.data['run_id']}@{e.data['before']}"
     s.status, s.error, s.output = Status.INTERRUPTED, None, None
-    s.stop_seq = None  # what was asked of the other run
+    s.stops.clear()  # what was asked of the other run
     s.holds.clear()
 
 
@@ -260,7 +264,7 @@ def _command(s: RunState, e: Event) -> None:
         case "answer":
             s.answers.setdefault(command.target, []).append(command)
         case "stop":
-            s.stop_seq = e.seq if s.stop_seq is None else s.stop_seq
+            s.stops.setdefault(command.target, e.seq)
         case "budget":
             _rebudget(s, command.target, command.message)
         case _:

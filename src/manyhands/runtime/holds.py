@@ -76,7 +76,8 @@ class Holds:
                 if driver is not None and driver.then == "hold":
                     self.pauses[target] = Hold(target, seq, alone=driver.alone)
             case "stop":
-                self.clear()
+                self.pauses = {t: h for t, h in self.pauses.items() if not covers(target, t)}
+                self.drivers = {t: h for t, h in self.drivers.items() if not covers(target, t)}
             case _:
                 pass
 

@@ -341,7 +341,7 @@ class Run:
             wake_at = execution.clock.time() + seconds
             await execution.append(Type.TIMER_SET, full, {"wake_at": wake_at})
         wake_at = execution.state.timers[full]
-        while (left := wake_at - execution.clock.time()) > 0 and not execution.state.stop_seq:
+        while (left := wake_at - execution.clock.time()) > 0 and not self._asked_to_stop:
             await _first(execution.clock.sleep(left), execution.arrived.wait())
 
     async def wait(self, key: str, returns: Any = None) -> Any:
@@ -357,12 +357,13 @@ class Run:
             await execution.append(Type.WAIT_SET, full, {})
         while True:
             for answer in state.answers.get(full, ()):
-                if state.stop_seq is not None and state.stop_seq < answer.seq:
+                asked = self._asked_to_stop
+                if asked is not None and asked < answer.seq:
                     break
                 with contextlib.suppress(ValueError):
                     return decode(encode(answer.message), returns)
-            if state.stop_seq is not None:
-                execution.wrapping_up = True
+            if self._asked_to_stop is not None:
+                execution.wrapping_up |= "" in state.stops
                 raise RunStopped(f"run {self.id} was asked to stop while it waited for {full!r}")
             await execution.arrived.wait()
 
@@ -442,7 +443,7 @@ class Run:
                 if to == self.path and reaches(target, self.path, alone=alone):
                     owner = str(told.get("owner", ""))
                     return Order(command.verb, command.seq, command.id, owner, command.message)
-        waits = state.stop_seq is None if always else state.holds.on(self.path, self._exempt)
+        waits = self._asked_to_stop is None if always else state.holds.on(self.path, self._exempt)
         return None if waits else Order("free")
 
     def begun(self, key: str) -> bool:
@@ -455,11 +456,15 @@ class Run:
         return self._execution.state.steps[self.key(key)].started_seq > 0
 
     async def stopping(self, key: str) -> bool:
-        """Whether a person has asked to stop (journaled, so a replay takes the same turn)."""
-        state = self._execution.state
-        asked = await self.step(key, lambda: state.stop_seq is not None, effect=Effect.PURE)
-        self._execution.wrapping_up |= asked
+        """Whether a person has asked the run, or this scope, to stop (journaled, so a replay takes
+        the same turn)."""
+        asked = await self.step(key, lambda: self._asked_to_stop is not None, effect=Effect.PURE)
+        self._execution.wrapping_up |= asked and "" in self._execution.state.stops
         return asked
+
+    @property
+    def _asked_to_stop(self) -> int | None:
+        return self._execution.state.stop_of(self.path)
 
     async def steers(self, key: str) -> list[str]:
         """Messages for this scope since the last call, oldest first (journaled).

@@ -118,7 +118,7 @@ const REDUCERS = {
     view.commands.push({ seq: event.seq, ts: event.ts, ...data });
     if (data.verb === "pause" && !data.target) view.paused = true;
     if (["continue", "hand_back"].includes(data.verb) && !data.target) view.paused = false;
-    if (data.verb === "stop") view.paused = false;
+    if (data.verb === "stop" && !data.target) view.paused = false;
     if (data.verb === "budget") rebudget(view, data.target, data.message);
     const waiting = data.verb === "answer" ? view.waits.get(data.target) : undefined;
     if (waiting !== undefined) {
