@@ -398,6 +398,7 @@ def test_what_a_command_prints_is_told_from_what_is_said_of_it() -> None:
     assert unended.words is None
 
 
+@pytest.mark.slow
 @needs_bubblewrap
 def test_the_code_team_works_in_docker(engine: Engine, tmp_path: Path) -> None:
     env = {**os.environ, "DOCKER_HOST": engine.url, "MANYHANDS_HOME": str(tmp_path / "home")}

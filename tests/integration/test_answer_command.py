@@ -77,7 +77,7 @@ def test_a_recorded_answer_is_replayed_to_the_byte(shell: Project) -> None:
         (("What?", "--docs", "nowhere"), "is not a folder"),
         (("What?", "--route", "both"), "give auto, single or team"),
         (("What?", "--role", "critic"), "write --role critic=MODEL"),
-        (("What?", "--role", "judge=script:script.json"), "there is no role 'judge'"),
+        (("What?", "--role", "jury=script:script.json"), "there is no role 'jury'"),
         (("What?", "--model", "script:script.json", "--mcp", "x"), "there is no tool server 'x'"),
         (("What?",), "a model is needed"),
     ],

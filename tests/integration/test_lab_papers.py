@@ -116,6 +116,7 @@ async def test_an_idea_carries_its_paper_to_the_ledger_and_the_report(
     assert QUOTE in Path(page).read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bubblewrap")
 async def test_it_is_told_what_is_wrong_and_what_holds_is_taken(
     hub: HubServer, tmp_path: Path
@@ -131,6 +132,7 @@ async def test_it_is_told_what_is_wrong_and_what_holds_is_taken(
     assert view.experiments[0].hypothesis.citation is not None
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bubblewrap")
 async def test_a_paper_is_data_and_its_tools_only_read(hub: HubServer, tmp_path: Path) -> None:
     model = reader([idea()])
@@ -155,6 +157,7 @@ async def test_without_a_hub_the_algorithm_stands_in(hub: HubServer, tmp_path: P
     assert view.experiments[0].hypothesis.citation is None
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bubblewrap")
 async def test_the_study_may_name_a_folder_of_its_own(hub: HubServer, tmp_path: Path) -> None:
     text = f"---\ntitle: Steps\n---\n\n# Results\n\n{QUOTE}\n"

@@ -76,6 +76,7 @@ def test_a_folder_needs_no_network(shell: Shell, server: HubServer, tmp_path: Pa
     assert sorted(p.name for p in (tmp_path / "papers").iterdir()) == ["decay.pdf", "note.md"]
 
 
+@pytest.mark.slow
 def test_errors_say_what_to_do(shell: Shell, server: HubServer) -> None:
     assert "--read ID" in shell("lab", "papers", code=2)
     assert "at once" in shell("lab", "papers", "a", "--read", "b", code=2)
@@ -89,6 +90,7 @@ def test_errors_say_what_to_do(shell: Shell, server: HubServer) -> None:
     assert EXPIRED not in told
 
 
+@pytest.mark.slow
 def test_without_a_network_it_names_the_endpoint_and_the_folder(shell: Shell) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

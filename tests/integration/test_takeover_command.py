@@ -71,6 +71,7 @@ def test_orders_are_done_and_the_agent_is_handed_back(held: Held) -> None:
     assert {a["stand"] for a in table} == {"ended"}
 
 
+@pytest.mark.slow
 def test_the_prompt_takes_lines_and_says_what_it_does_not_understand(held: Held) -> None:
     lines = [
         "help",
@@ -102,6 +103,7 @@ def test_the_prompt_takes_lines_and_says_what_it_does_not_understand(held: Held)
     assert held.driver.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_left_on_hold_it_is_handed_back_by_another_command(held: Held) -> None:
     coder = held.coder
     held("takeover", "made", "stock/coder", "--do", "say Be brief.")

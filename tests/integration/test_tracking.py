@@ -142,6 +142,7 @@ async def test_one_that_dies_or_hangs_says_so(folder: Path) -> None:
 
 
 @needs_trackio
+@pytest.mark.slow
 @pytest.mark.needs("bubblewrap")
 def test_a_study_is_shown_while_it_runs_and_after(folder: Path) -> None:
     study = str(lay_out("regression", folder / "study"))

@@ -117,6 +117,7 @@ async def test_hostile_content_in_every_field_is_text(tmp_path: Path, width: int
         assert [text for text in at.wrong if "404" not in text] == []
 
 
+@pytest.mark.slow
 async def test_ten_megabytes_in_every_field_are_read_in_pieces(tmp_path: Path) -> None:
     events, blobs = hostile(LARGE)
     async with site(tmp_path / "journal.db") as at:
@@ -132,6 +133,7 @@ async def test_ten_megabytes_in_every_field_are_read_in_pieces(tmp_path: Path) -
         assert int(told.split(" ")[4].replace(",", "")) > 10_000_000
 
 
+@pytest.mark.slow
 async def test_hostile_content_stays_text_in_an_exported_file(tmp_path: Path) -> None:
     async with site(tmp_path / "journal.db") as at:
         context = await at.browser.new_context(viewport={"width": 1280, "height": 800})

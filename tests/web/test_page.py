@@ -253,6 +253,7 @@ async def test_nothing_is_wider_than_the_window(tmp_path: Path, width: int, sche
         assert (sum(map(int, paper[4:-1].split(","))) < 200) == (scheme == "dark")
 
 
+@pytest.mark.slow
 async def test_a_run_of_100_000_events_is_windowed(tmp_path: Path) -> None:
     async with site(tmp_path / "journal.db") as at:
         await lay_down(at.runtime.journal, "long", list(many(100_000, 400)))
@@ -278,6 +279,7 @@ async def test_a_run_of_100_000_events_is_windowed(tmp_path: Path) -> None:
         assert at.wrong == []
 
 
+@pytest.mark.slow
 async def test_two_thousand_events_a_second_arrive_in_order_and_the_lag_goes_to_zero(
     tmp_path: Path,
 ) -> None:

@@ -173,6 +173,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bubblewrap")
 @pytest.mark.parametrize("team", COMMANDS)
 def test_commands_say_on_stderr_where_their_run_can_be_watched(tmp_path: Path, team: str) -> None:

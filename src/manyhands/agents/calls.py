@@ -73,7 +73,7 @@ class Calls:
         limits: Limits,
         terminal: str,
         time: Deadline,
-        approval: Approval,
+        approval: Approval = Approval(),  # noqa: B008 - frozen
     ) -> None:
         """``terminal``: the tool that hands in the answer ('': there is none). ``approval``: what
         a person is asked before it is run."""
