@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 
 from manyhands.runtime import Event
 from manyhands.testing.models import answer
@@ -216,8 +217,8 @@ async def test_runs_are_aligned_by_agent_action_and_arguments(tmp_path: Path, wi
         ]
         await rows.nth(1).locator("summary").first.click()
         await rows.nth(1).locator("details details summary").first.click()
-        await rows.nth(1).locator("pre").first.wait_for()
-        assert '"text":"c"' in await rows.nth(1).locator("pre").first.inner_text()
+        told = rows.nth(1).locator("pre").first
+        await expect(told).to_contain_text('"text":"c"', timeout=60_000)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
         assert at.wrong == []
 

@@ -95,7 +95,7 @@ async def assert_harmless(page: Page, width: int) -> None:
     assert not set(text) & set("\x1b\u202e\u2066\u200b\ufeff\x00\x9b")
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [pytest.param(390, marks=pytest.mark.slow), 1280])
 async def test_hostile_content_in_every_field_is_text(tmp_path: Path, width: int) -> None:
     async with site(tmp_path / "journal.db") as at:
         page = await at.page(width=width)
