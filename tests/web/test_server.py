@@ -246,7 +246,12 @@ async def test_the_command_prints_an_address_that_opens_and_ends_with_ctrl_c(
 ) -> None:
     words = ["-m", "manyhands.cli", "ui", "--no-browser", "--journal", str(tmp_path / "j.db")]
     running = await asyncio.create_subprocess_exec(
-        sys.executable, *words, stdout=asyncio.subprocess.PIPE, env={**os.environ, "COLUMNS": "400"}
+        sys.executable,
+        *words,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "400"},
+        # Whoever started the tests in the background has it ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert running.stdout is not None
     told = (await asyncio.wait_for(running.stdout.readline(), 60)).decode()
