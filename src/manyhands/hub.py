@@ -86,7 +86,7 @@ class Hub:
 
         ``call`` runs in a thread of its own. ``again``: it does no harm if it is made twice.
         """
-        _library()
+        library()
         for attempt in range(1, self.attempts + 1):
             try:
                 return await self._once(what, call, seconds or self.seconds)
@@ -129,16 +129,18 @@ def endpoint() -> str:
 
 
 def api() -> Any:
-    return _library().HfApi(endpoint=endpoint())
+    return library().HfApi(endpoint=endpoint())
 
 
-def _library() -> Any:
+def library(what: str = "talks to the Hub", extra: str = "hub") -> Any:
+    """``huggingface_hub``. Raises `ConfigError` where it is not installed; ``what`` it would do,
+    and the ``extra`` that brings it."""
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise ConfigError(
-            f"huggingface_hub, which talks to the Hub, is not installed ({error})",
-            next="pip install 'manyhands[hub]'",
+            f"huggingface_hub, which {what}, is not installed ({error})",
+            next=f"pip install 'manyhands[{extra}]'",
         ) from error
 
 
@@ -179,7 +181,7 @@ def bounded(seconds: float, most_bytes: int, stop: threading.Event) -> Generator
 
 def _hook() -> None:
     """The session is the library's, shared and made anew at times: it is looked at each time."""
-    session: Any = _library().get_session()
+    session: Any = library().get_session()
     with _HOOKING:
         hooks = session.event_hooks
         if _at_request not in hooks["request"]:

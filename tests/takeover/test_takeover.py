@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from manyhands.agents.approval import Approval
+from manyhands.cli.agent_tree import AgentTree
 from manyhands.errors import ConfigError, LeaseHeld, LeaseLost
 from manyhands.ports import ModelRequest
 from manyhands.runtime import Budget, Runtime, Status
@@ -95,6 +96,12 @@ async def test_a_person_calls_the_agent_s_own_tools_and_hands_back(stage: Stage)
         step = next(s for s in runtime.view("r").steps.values() if s.actor)
         assert step.actor == "ada"
         assert step.key.startswith(rest.key)
+        tree = AgentTree(runtime, "r")
+        for event in runtime.journal.events("r"):
+            tree.apply(event)
+        tree.settle()
+        words = {b.path: tree.word(b, Status.RUNNING) for b in tree.walk()}
+        assert words[agent("a")] == "human"
         await runtime.hand_back(lease, {"how": "continue", "note": "The rest is yours."})
         await handle.result()
         states = [e.data["state"] async for e in runtime.events("r") if e.type == "agent:driven"]

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from manyhands.agents.standing import Agent, Stand, Standings
 from manyhands.cli.printing import one_line
-from manyhands.runtime import Event, Reader, RunState, Status, Type
+from manyhands.runtime import Event, Reader, Status, Type
 
 _REQUEST = re.compile(r"(?:^|turn/(\d+)/)(?:request|summary)/\d+$")
 _TOOL = re.compile(r"^(?:.*/)?turn/(\d+)/tool/(\d+)(?:/act)?$")
@@ -52,14 +53,16 @@ class Branch:
 
 class AgentTree:
     def __init__(self, reader: Reader, run_id: str) -> None:
-        self.state = RunState(run_id)
+        self._standings = Standings(run_id, reader.value)
+        self._stands: dict[str, Agent] = {}
+        self.state = self._standings.state
         self.root = Branch("", run_id)
         self._reader = reader
         self._branches: dict[str, Branch] = {"": self.root}
         self._found: dict[str, Branch] = {}
 
     def apply(self, event: Event) -> None:
-        self.state.apply(event)
+        self._standings.feed((event,))
         match event.type:
             case Type.STEP_STARTED:
                 self._start(event)
@@ -135,7 +138,8 @@ class AgentTree:
     # ------------------------------------------------------------------ what it comes to
 
     def settle(self) -> None:
-        """Sum up what was spent, as of now."""
+        """Sum up what was spent, and look how each agent stands, as of now."""
+        self._stands = self._standings.now().agents
         for branch in self._branches.values():
             branch.spent.clear()
         for step in self.state.steps.values():
@@ -177,6 +181,9 @@ class AgentTree:
             return one_line(branch.status, 40)
         if status is not Status.RUNNING:
             return "interrupted" if branch.open else "not ended"
+        agent = self._stands.get(branch.path)
+        if agent is not None and agent.stand not in (Stand.RUNNING, Stand.ENDED):
+            return "asks a person" if agent.stand is Stand.WAITING else str(agent.stand)
         return "running" if branch.at_work else "waiting"
 
     def doing(self, branch: Branch) -> tuple[str, float | None]:

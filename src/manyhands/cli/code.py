@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +82,12 @@ Docker = Annotated[
 ]
 
 
+CommandSeconds = Annotated[
+    float, typer.Option(help="Limit of one command, and of the check.", min=1)
+]
+MemoryMb = Annotated[int, typer.Option(help="Limit of one command's memory.", min=64)]
+
+
 def code(
     instruction: Annotated[str, typer.Argument(help="What is to be done.")] = "",
     repo: Repo = Path("."),
@@ -96,10 +103,8 @@ def code(
     tokens: Tokens = None,
     requests: Annotated[int | None, typer.Option(help="Limit of requests.", min=0)] = None,
     usd: Usd = None,
-    command_seconds: Annotated[
-        float, typer.Option(help="Limit of one command, and of the check.", min=1)
-    ] = 300.0,
-    memory_mb: Annotated[int, typer.Option(help="Limit of one command's memory.", min=64)] = 2048,
+    command_seconds: CommandSeconds = 300.0,
+    memory_mb: MemoryMb = 2048,
     patience: Patience = 60.0,
     docker: Docker = "",
     unsafe_local: Unsafe = False,
@@ -126,10 +131,7 @@ def code(
     `manyhands code --resume code-1a2b3c4d --apply`
     """
     if bool(instruction.strip()) + bool(resume) + (task is not None) != 1:
-        raise ConfigError(
-            "one of an instruction, --task DIR and --resume RUN is needed",
-            next='manyhands code "Fix the failing tests" --repo . --check "pytest -q"',
-        )
+        raise _one_is_needed()
     seconds = None if minutes is None else minutes * 60
     budget = Budget(tokens=tokens, requests=requests, usd=usd, seconds=seconds)
     if resume:
@@ -145,28 +147,29 @@ def code(
     }
     if task is not None:
         if apply or check or docker or unsafe_local:
-            raise ConfigError(
-                "--apply, --check, --docker and --unsafe-local do not go with --task: it has its "
-                "own tests, and is prepared for this machine's programs",
-                next="leave them out",
-            )
+            raise _not_with_task()
         order, budget = go(_order_of(task, budget, given))
     else:
         given |= {"instruction": instruction.strip(), "repo": str(_folder(repo)), "check": check}
         given |= {"protect": protect or (), "exclude": exclude or ()}
         given |= {"seconds": command_seconds, "memory_mb": memory_mb}
         order = Order.model_validate(given)
-    go(
-        orders.begin(
-            _TEAM,
-            order,
-            _watch(apply, as_json),
-            budget=budget,
-            run_id=run_id,
-            record=record,
-            replay=replay,
-            journal=journal,
-        )
+    begun = partial(orders.begin, _TEAM, order, _watch(apply, as_json), budget=budget)
+    go(begun(run_id=run_id, record=record, replay=replay, journal=journal))
+
+
+def _one_is_needed() -> ConfigError:
+    return ConfigError(
+        "one of an instruction, --task DIR and --resume RUN is needed",
+        next='manyhands code "Fix the failing tests" --repo . --check "pytest -q"',
+    )
+
+
+def _not_with_task() -> ConfigError:
+    return ConfigError(
+        "--apply, --check, --docker and --unsafe-local do not go with --task: it has its own "
+        "tests, and is prepared for this machine's programs",
+        next="leave them out",
     )
 
 

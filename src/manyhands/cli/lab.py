@@ -10,11 +10,30 @@ from typing import Annotated, Any
 import typer
 
 from manyhands.cli.following import tell_where
+from manyhands.cli.lab_options import (
+    Campaign,
+    CampaignUsd,
+    Experiments,
+    Filler,
+    Fillers,
+    Flavor,
+    Image,
+    Jobs,
+    JobUsd,
+    Packages,
+    Papers,
+    Runs,
+    Seed,
+    Silence,
+    Slots,
+    StudyFolder,
+    Tracked,
+    UsdPerMinute,
+)
 from manyhands.cli.models import fetch
 from manyhands.cli.papers import papers as papers_command
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
 from manyhands.cli.runs import (
-    MODEL_FORMS,
     AsJson,
     Journal,
     NewId,
@@ -45,57 +64,24 @@ Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, o
 
 @app.command()
 def run(
-    study: Annotated[Path, typer.Argument(help="The folder that holds study.toml.")],
-    runs: Annotated[int | None, typer.Option(help="Training runs in all.", min=1)] = None,
-    experiments: Annotated[int | None, typer.Option(help="Experiments in all.", min=1)] = None,
-    slots: Annotated[int | None, typer.Option(help="Runs at once.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the study's own choices.", min=0)] = 1,
-    campaign: Annotated[str, typer.Option(help="A label for the ledger.")] = "",
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help=f"Fill researcher, planner and worker by this model: {MODEL_FORMS}",
-        ),
-    ] = "",
-    role: Annotated[
-        list[str] | None,
-        typer.Option("--role", help="ROLE=MODEL, or ROLE=algorithm. Repeatable."),
-    ] = None,
-    papers: Annotated[
-        str,
-        typer.Option(
-            metavar="SOURCE",
-            help="Where the researcher finds papers: hf, mcp:NAME, or a folder. It has to be a "
-            "model.",
-        ),
-    ] = "",
-    jobs: Annotated[
-        str, typer.Option(help="Where training runs: local, or hf (Hugging Face Jobs).")
-    ] = "local",
-    flavor: Annotated[str, typer.Option(help="With --jobs hf: the hardware.")] = "cpu-basic",
-    image: Annotated[str, typer.Option(help="With --jobs hf: an image that has uv.")] = "",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option("--with", help="With --jobs hf: a package that training needs. Repeatable."),
-    ] = None,
-    job_usd: Annotated[
-        float, typer.Option(help="With --jobs hf: dollars that one job may cost.", min=0.0)
-    ] = 1.0,
-    campaign_usd: Annotated[
-        float, typer.Option(help="With --jobs hf: dollars of all jobs of the campaign.", min=0.0)
-    ] = 10.0,
-    usd_per_minute: Annotated[
-        float | None,
-        typer.Option(help="With --jobs hf: the flavor's price, if the Hub has none.", min=0.0),
-    ] = None,
-    silence: Annotated[
-        float,
-        typer.Option(help="With --jobs hf: seconds without output that end a job.", min=1.0),
-    ] = 1800.0,
-    track: Annotated[
-        str, typer.Option(metavar="TRACKER", help="Show it in: trackio, or trackio:OWNER/SPACE.")
-    ] = "",
+    study: StudyFolder,
+    runs: Runs = None,
+    experiments: Experiments = None,
+    slots: Slots = None,
+    seed: Seed = 1,
+    campaign: Campaign = "",
+    model: Filler = "",
+    role: Fillers = None,
+    papers: Papers = "",
+    jobs: Jobs = "local",
+    flavor: Flavor = "cpu-basic",
+    image: Image = "",
+    packages: Packages = None,
+    job_usd: JobUsd = 1.0,
+    campaign_usd: CampaignUsd = 10.0,
+    usd_per_minute: UsdPerMinute = None,
+    silence: Silence = 1800.0,
+    track: Tracked = "",
     tokens: Tokens = None,
     usd: Usd = None,
     run_id: NewId = None,
@@ -118,64 +104,70 @@ def run(
 
     `manyhands lab run . --jobs hf --flavor a10g-small --with torch --campaign-usd 20`
     """
-    from manyhands.teams.lab.opening import (  # noqa: PLC0415 - optional extra
-        check_clean,
-        check_order,
-    )
-    from manyhands.teams.lab.state import FOLDER, Order  # noqa: PLC0415 - optional extra
+    settings = {
+        "flavor": flavor,
+        "image": image,
+        "packages": tuple(packages or ()),
+        "usd_per_job": job_usd,
+        "usd_per_campaign": campaign_usd,
+        "usd_per_minute": usd_per_minute,
+        "silence_seconds": silence,
+    }
+    given = {"runs": runs, "experiments": experiments, "slots": slots, "seed": seed}
+    given |= {"campaign": campaign, "models": _models(model, role or [])}
+    loaded, order = _ordered(study, papers, _hub_jobs(jobs, **settings), given)
+    if track:
+        check_tracker(track)
+    budget = Budget(tokens=tokens, usd=usd)
+    go(_begun(loaded, order, budget, run_id, (record, replay, journal), as_json, track))
+
+
+def _ordered(study: Path, papers: str, hub: Any, given: dict[str, Any]) -> tuple[Any, Any]:
+    """The study, and an order that it can carry out."""
+    from manyhands.teams.lab.opening import check_order  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
     from manyhands.wiring.papers import located_papers  # noqa: PLC0415 - starts slower
 
     loaded = load_study(study)
-    order = Order(
-        study=str(loaded.dir),
-        seed=seed,
-        runs=runs,
-        experiments=experiments,
-        slots=slots,
-        campaign=campaign,
-        models=_models(model, role or []),
-        papers=located_papers(papers, Path.cwd()) if papers else "",
-        hub=_hub_jobs(
-            jobs,
-            flavor=flavor,
-            image=image,
-            packages=tuple(packages or ()),
-            usd_per_job=job_usd,
-            usd_per_campaign=campaign_usd,
-            usd_per_minute=usd_per_minute,
-            silence_seconds=silence,
-        ),
-    )
-    budget = Budget(tokens=tokens, usd=usd)
+    source = located_papers(papers, Path.cwd()) if papers else ""
+    order = Order(study=str(loaded.dir), papers=source, hub=hub, **given)
     check_order(loaded, order)
+    return loaded, order
 
-    async def work() -> None:
-        await check_clean(loaded)
-        config = load_config(Path.cwd())
-        _check_papers(order, config)
-        await _check_jobs(order)
-        with taped(config, record, replay) as tape:
-            async with Endpoints(config, tape) as endpoints:
-                await models_of(order, config, endpoints)
-                await fetch(endpoints)
-            _mention_fillers(order, config)
-            id = run_id_of(tape, run_id, LAB)
-            check_apart(tape, loaded.dir / FOLDER, id)
-            with journal_of(tape, journal) as url:
-                await begin(config, tape, url, id)
 
-    async def begin(config: Config, tape: Tape | None, url: str | None, id: str | None) -> None:
-        async with runtime_of(url, tape) as runtime:
-            _mention_unfinished(runtime, loaded.dir)
-            workflow = lab_workflow(config, tape=tape)
-            handle = await runtime.start(workflow, order, run_id=id, budget=budget)
-            total = runs or loaded.config.budget.runs
-            await _watch(runtime, handle, total, as_json, track)
+async def _begun(
+    loaded: Any,
+    order: Any,
+    budget: Budget,
+    run_id: str | None,
+    kept: tuple[Path | None, Path | None, str | None],
+    as_json: bool,
+    track: str,
+) -> None:
+    """Run it. ``kept``: what to record to, what to replay, and the journal."""
+    from manyhands.teams.lab.opening import check_clean  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.state import FOLDER  # noqa: PLC0415 - optional extra
 
-    if track:
-        check_tracker(track)
-    go(work())
+    record, replay, journal = kept
+    await check_clean(loaded)
+    config = load_config(Path.cwd())
+    _check_papers(order, config)
+    await _check_jobs(order)
+    with taped(config, record, replay) as tape:
+        async with Endpoints(config, tape) as endpoints:
+            await models_of(order, config, endpoints)
+            await fetch(endpoints)
+        _mention_fillers(order, config)
+        id = run_id_of(tape, run_id, LAB)
+        check_apart(tape, loaded.dir / FOLDER, id)
+        with journal_of(tape, journal) as url:
+            async with runtime_of(url, tape) as runtime:
+                _mention_unfinished(runtime, loaded.dir)
+                workflow = lab_workflow(config, tape=tape)
+                handle = await runtime.start(workflow, order, run_id=id, budget=budget)
+                total = order.runs or loaded.config.budget.runs
+                await _watch(runtime, handle, total, as_json, track)
 
 
 def _models(model: str, roles: list[str]) -> dict[str, str]:

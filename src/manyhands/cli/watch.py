@@ -40,6 +40,10 @@ _SIGNS = {
     "rejected": ("✗", "magenta"),
     "interrupted": ("‖", "yellow"),
     "paused": ("‖", "yellow"),
+    "pausing": ("‖", "yellow"),
+    "human": ("☺", "magenta"),
+    "resuming": ("▶", "cyan"),
+    "asks a person": ("?", "bold magenta"),
 }
 
 

@@ -14,9 +14,10 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -154,15 +155,14 @@ def _blobs(journal: Journal, wanted: dict[str, bool]) -> Iterator[tuple[str, byt
         yield name, content
 
 
-def export_run(journal: Journal, run_id: str, path: Path) -> int:
-    """Write the export to ``path`` (whole or not at all); returns the number of lines."""
+@contextmanager
+def whole_file(path: Path) -> Generator[IO[str]]:
+    """UTF-8 text for ``path``, which is there, whole, once the block ends well, and is left as it
+    was otherwise. Raises `ConfigError` where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
-    count = 0
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as out:
-            for text in export_lines(journal, run_id):
-                out.write(text + "\n")
-                count += 1
+            yield out
         partial.replace(path)
     except OSError as error:
         raise ConfigError(
@@ -170,6 +170,15 @@ def export_run(journal: Journal, run_id: str, path: Path) -> int:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def export_run(journal: Journal, run_id: str, path: Path) -> int:
+    """Write the export to ``path`` (whole or not at all); returns the number of lines."""
+    count = 0
+    with whole_file(path) as out:
+        for text in export_lines(journal, run_id):
+            out.write(text + "\n")
+            count += 1
     return count
 
 

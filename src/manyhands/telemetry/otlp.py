@@ -38,6 +38,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from manyhands import __version__
 from manyhands.errors import ConfigError, TelemetryError
+from manyhands.runtime.transfer import whole_file
 from manyhands.telemetry.names import ERROR_TYPE, SCHEMA_URL
 from manyhands.telemetry.spans import Facts, Span
 
@@ -274,18 +275,9 @@ class Collector:
 
 def write_json(spans: Iterable[Span], path: Path) -> Sent:
     """One document of OTLP JSON. Raises `ConfigError` where it cannot be written."""
-    partial = path.with_name(path.name + ".partial")
     sent = Sent()
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as out:
-            _write(spans, out, sent)
-        partial.replace(path)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error}", next="name another file, or free some space"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as out:
+        _write(spans, out, sent)
     return sent
 
 

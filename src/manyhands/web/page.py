@@ -17,9 +17,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from manyhands.errors import ConfigError
 from manyhands.runtime.reading import Reader
-from manyhands.runtime.transfer import referenced
+from manyhands.runtime.transfer import referenced, whole_file
 from manyhands.web.stream import PAGE, is_held
 from manyhands.web.wire import WHOLE, page_of
 
@@ -144,16 +143,6 @@ def _inert(text: str) -> str:
 
 def export_html(reader: Reader, run_id: str, path: Path) -> int:
     """Write the timeline of a run to ``path`` (whole or not at all); returns its size in bytes."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as out:
-            out.writelines(html_pieces(reader, run_id))
-        size = partial.stat().st_size
-        partial.replace(path)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error}", next="name another file, or free some space"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return size
+    with whole_file(path) as out:
+        out.writelines(html_pieces(reader, run_id))
+    return path.stat().st_size

@@ -26,6 +26,7 @@ from typing import Any
 
 from manyhands.adapters.models.embedded_header import part_names
 from manyhands.errors import ConfigError, ModelError, ModelRefused, ModelUnreachable
+from manyhands.hub import library
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _SHOWN_FILES = 12
@@ -113,13 +114,7 @@ class _Stopped(Exception):
 
 
 def _hub() -> Any:
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise ConfigError(
-            f"huggingface_hub, which downloads models, is not installed ({error})",
-            next="pip install 'manyhands[local]'",
-        ) from error
+    return library("downloads models", "local")
 
 
 def _fetch(source: HubFile, name: str, tell: OnProgress) -> Path:
