@@ -32,7 +32,7 @@ class Caller:
 
     async def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
         self._orders += 1
-        sent = {**self._headers, "Idempotency-Key": f"k{self._orders}"}
+        sent = {**self._headers, "Idempotency-Key": f"order-{self._orders:04}"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._session.post(f"/api/runs/r/{path}", json=body, headers=sent) as answer:
             return answer.status, await answer.json()
@@ -65,7 +65,7 @@ async def test_an_agent_is_taken_driven_and_handed_back(stage: Stage) -> None:
     async with driven(stage) as (runtime, handle, caller):
         status, lease = await caller.post("lease", {"target": agent("a"), "owner": "ada"})
         assert status == 201
-        assert set(lease) == {"target", "owner", "token", "seconds", "alone"}
+        assert set(lease) == {"target", "owner", "token", "seconds", "alone", "after"}
         status, told = await caller.post("lease", {"target": agent("a"), "owner": "bob"})
         assert (status, "driven by ada" in told["error"]) == (409, True)
         await seen(runtime, lambda e: e.type == "command")
@@ -78,7 +78,11 @@ async def test_an_agent_is_taken_driven_and_handed_back(stage: Stage) -> None:
         assert "note" in mine["driven"]["value"]["tools"]
         call = {"do": "call", "tool": "note", "arguments": {"text": "mine"}}
         ids = [
-            (await caller.post("lease/act", {"lease": lease, "what": call}, Idempotency_Key="x"))[1]
+            (
+                await caller.post(
+                    "lease/act", {"lease": lease, "what": call}, Idempotency_Key="note-once"
+                )
+            )[1]
             for _ in range(2)
         ]
         assert ids[0] == ids[1]
@@ -95,8 +99,14 @@ async def test_commands_are_done_once_and_not_on_what_has_changed(stage: Stage) 
     stage.delay = 0.5
     async with driven(stage) as (runtime, handle, caller):
         pause = {"verb": "pause"}
-        assert await caller.post("commands", pause, Idempotency_Key="p") == (202, {"fresh": True})
-        assert await caller.post("commands", pause, Idempotency_Key="p") == (200, {"fresh": False})
+        assert await caller.post("commands", pause, Idempotency_Key="pause-once") == (
+            202,
+            {"fresh": True},
+        )
+        assert await caller.post("commands", pause, Idempotency_Key="pause-once") == (
+            200,
+            {"fresh": False},
+        )
         await seen(runtime, lambda e: e.type == "command")
         seq = runtime.view("r").commands[-1].seq
         say = {"verb": "steer", "message": "Be quick."}
@@ -159,7 +169,7 @@ async def test_nobody_orders_without_the_token_or_from_elsewhere(stage: Stage) -
             ({"Origin": "https://evil.example"}, 403),
             ({"Content-Type": "text/plain"}, 415),
         ):
-            sent = {**caller._headers, "Idempotency-Key": "k", **headers}
+            sent = {**caller._headers, "Idempotency-Key": "one-of-them", **headers}
             body = b'{"verb": "kill"}'
             url = "/api/runs/r/commands"
             async with caller._session.post(url, data=body, headers=sent) as answer:

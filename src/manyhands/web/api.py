@@ -19,7 +19,7 @@ from starlette.routing import Route
 from manyhands.errors import ConfigError, LeaseHeld, LeaseLost, ManyhandsError, RunNotFound
 from manyhands.runtime import Runtime
 from manyhands.runtime.transfer import export_lines
-from manyhands.web.commands import fork
+from manyhands.web.asked import number
 from manyhands.web.description import description
 from manyhands.web.orders import Orders
 from manyhands.web.page import asset, html_pieces, index
@@ -47,7 +47,6 @@ class Api:
                 Route(f"{run}/events/{{seq:int}}/{{part}}", self.content),
                 Route(f"{run}/events", self.events),
                 Route(f"{run}/export", self.export),
-                Route(f"{run}/fork", self.fork, methods=["POST"]),
                 Route("/api/blobs/{name}", self.blob),
                 Route("/api/openapi.json", self.description),
                 *Orders(self._runtime).routes(run),
@@ -75,7 +74,7 @@ class Api:
         run_id = request.path_params["run_id"]
         is_held(self._reader, run_id)  # raises before anything is sent
         given = request.headers.get("last-event-id") or request.query_params.get("after", "0")
-        after = _number(given, 0, 2**53)
+        after = number(given, 0, 2**53)
         follow = request.query_params.get("follow", "1") != "0"
         stream = messages(self._reader, run_id, after, follow=follow)
         return StreamingResponse(_encoded(stream), media_type="text/event-stream")
@@ -108,26 +107,14 @@ class Api:
             headers={"content-disposition": f'attachment; filename="{name}"'},
         )
 
-    async def fork(self, request: Request) -> Response:
-        run_id = request.path_params["run_id"]
-        is_held(self._reader, run_id)
-        new, fresh = await fork(self._runtime, run_id, request)
-        return JSONResponse({"run": new}, 201 if fresh else 200)
-
     def _lines(self, run_id: str) -> Iterator[str]:
         for line in export_lines(self._reader.journal, run_id):
             yield line + "\n"
 
 
-def _number(text: str, least: int, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
-        raise HTTPException(400, f"{text[:40]!r} is no number from {least} to {most}")
-    return int(text)
-
-
 def _piece(request: Request, content: bytes) -> Response:
-    start = _number(request.query_params.get("from", "0"), 0, 2**53)
-    most = _number(request.query_params.get("most", str(PIECE)), 1, MOST)
+    start = number(request.query_params.get("from", "0"), 0, 2**53)
+    most = number(request.query_params.get("most", str(PIECE)), 1, MOST)
     return Response(
         content[start : start + most],
         media_type="application/octet-stream",

@@ -17,12 +17,6 @@ from manyhands.web import orders
 RUN = "/api/runs/{run_id}"
 
 
-class ForkForm(BaseModel):
-    """What comes before this event is kept."""
-
-    before: int
-
-
 @dataclass(frozen=True, slots=True)
 class Operation:
     """``query``: name -> what it is. ``answers``: status -> what it means, beside those of all."""
@@ -78,11 +72,16 @@ OPERATIONS = (
         "post",
         f"{RUN}/fork",
         'A new run with the history before an event: `{"before": NUMBER}`.',
-        form=ForkForm,
+        form=orders.ForkForm,
         headers=(_ONCE, _SEEN),
         answers=((201, "The fork."), _AGAIN, (428, "If-Match is missing.")),
     ),
-    Operation("get", f"{RUN}/orders/{{order}}", "What came of an order to an agent."),
+    Operation(
+        "get",
+        f"{RUN}/orders/{{order}}",
+        "What came of an order to an agent.",
+        query=(("after", "Look after this event: that of the lease."),),
+    ),
     Operation(
         "post",
         f"{RUN}/commands",
@@ -122,7 +121,7 @@ OPERATIONS = (
         f"{RUN}/lease/act",
         "Order something; the event `agent:done` with this order says what came of it.",
         form=orders.ActForm,
-        headers=(("Idempotency-Key", "Default: a fresh one."),),
+        headers=(_ONCE,),
         answers=(_LOST,),
     ),
     Operation(

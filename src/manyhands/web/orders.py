@@ -6,11 +6,11 @@ done once, however often it is sent; one that was decided on what has changed si
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any, Literal, TypeVar
+from threading import Lock
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,14 +19,15 @@ from starlette.routing import Route
 from manyhands.agents.approval import Decision
 from manyhands.agents.driving import DONE
 from manyhands.agents.standing import Standing, Standings
-from manyhands.runtime import Budget, Event, Lease
-from manyhands.runtime.commands import Commands
+from manyhands.runtime import Budget, Event, Lease, Runtime
+from manyhands.web.asked import key_of, number, post, seen_of
+from manyhands.web.forks import fork
+from manyhands.web.stream import is_held
 
-F = TypeVar("F", bound=BaseModel)
-
-_KEY = "idempotency-key"
 #: Characters of an order's result.
 MOST = 200_000
+#: Runs whose fold is kept.
+FOLDS = 8
 
 
 class _Form(BaseModel):
@@ -67,13 +68,14 @@ class TakeForm(_Form):
 
 
 class LeaseForm(_Form):
-    """As `take` gave it."""
+    """As `take` gave it. ``after``: what comes of its orders comes after this event."""
 
     target: str
     owner: str
     token: str
     seconds: float
     alone: bool
+    after: int = 0
 
     def of(self, run_id: str) -> Lease:
         return Lease(run_id, self.target, self.owner, self.token, self.seconds, self.alone)
@@ -95,6 +97,12 @@ class BackForm(_Form):
     note: str = Field("", max_length=20_000)
 
 
+class ForkForm(_Form):
+    """What comes before this event is kept."""
+
+    before: StrictInt
+
+
 class RenewForm(_Form):
     """A heartbeat."""
 
@@ -104,26 +112,37 @@ class RenewForm(_Form):
 class Orders:
     """``runtime``: of the one journal that is served."""
 
-    def __init__(self, runtime: Commands) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._folds: dict[str, Standings] = {}
+        self._folding = Lock()
 
     def routes(self, run: str) -> list[Route]:
         """Below the path ``run``, which has the parameter ``run_id``."""
         return [
             Route(f"{run}/agents", self.agents),
             Route(f"{run}/orders/{{order}}", self.order),
-            _post(f"{run}/commands", CommandForm, self.command),
-            _post(f"{run}/answers", AnswerForm, self.answer),
-            _post(f"{run}/budget", BudgetForm, self.budget),
-            _post(f"{run}/lease", TakeForm, self.take),
-            _post(f"{run}/lease/renew", RenewForm, self.renew),
-            _post(f"{run}/lease/act", ActForm, self.act),
-            _post(f"{run}/lease/back", BackForm, self.back),
+            post(f"{run}/fork", ForkForm, self.fork),
+            post(f"{run}/commands", CommandForm, self.command),
+            post(f"{run}/answers", AnswerForm, self.answer),
+            post(f"{run}/budget", BudgetForm, self.budget),
+            post(f"{run}/lease", TakeForm, self.take),
+            post(f"{run}/lease/renew", RenewForm, self.renew),
+            post(f"{run}/lease/act", ActForm, self.act),
+            post(f"{run}/lease/back", BackForm, self.back),
         ]
 
     def _standing(self, run_id: str) -> Standing:
-        runtime = self._runtime
-        return Standings(run_id, runtime.value).feed(runtime.journal.events(run_id)).now()
+        """As the events so far leave it; of a run that was looked at before, only what has come
+        since is read."""
+        journal = self._runtime.journal
+        with self._folding:
+            fold = self._folds.pop(run_id, None) or Standings(run_id, self._runtime.value)
+            fold.feed(journal.events(run_id, fold.state.seq))
+            self._folds[run_id] = fold
+            if len(self._folds) > FOLDS:
+                del self._folds[next(iter(self._folds))]
+            return fold.now()
 
     def agents(self, request: Request) -> Response:
         """How each agent stands, and what waits for a person."""
@@ -147,10 +166,11 @@ class Orders:
         run_id, order = request.path_params["run_id"], request.path_params["order"]
         self._runtime.holder(run_id)  # raises for a run that is not there
         query = (
-            "SELECT seq FROM events WHERE run_id=? AND type=?"
+            "SELECT seq FROM events WHERE run_id=? AND seq>? AND type=?"
             " AND json_extract(data,'$.order')=? ORDER BY seq DESC LIMIT 1"
         )
-        rows = self._runtime.journal.read(query, run_id, DONE, order)
+        after = number(request.query_params.get("after", "0"), 0, 2**53)
+        rows = self._runtime.journal.read(query, run_id, after, DONE, order)
         if not rows:
             return JSONResponse({"done": False})
         (event,) = self._runtime.journal.events(run_id, after=rows[0][0] - 1, before=rows[0][0] + 1)
@@ -165,6 +185,12 @@ class Orders:
 
     # ---------------------------------------------------------------- what is said
 
+    async def fork(self, request: Request, form: ForkForm) -> Response:
+        run_id, key = request.path_params["run_id"], key_of(request)
+        is_held(self._runtime, run_id)  # raises for a run that is not there
+        new, fresh = await fork(self._runtime, run_id, form.before, seen=seen_of(request), key=key)
+        return JSONResponse({"run": new}, 201 if fresh else 200)
+
     async def command(self, request: Request, form: CommandForm) -> Response:
         run_id = request.path_params["run_id"]
         seen = self._unchanged(request, run_id)
@@ -174,17 +200,17 @@ class Orders:
             target=form.target,
             message=form.message,
             decided_on=seen,
-            idempotency_key=_key(request),
+            idempotency_key=key_of(request),
         )
-        return JSONResponse({"fresh": fresh}, 202 if fresh else 200)
+        return _taken(fresh)
 
     async def answer(self, request: Request, form: AnswerForm) -> Response:
         run_id = request.path_params["run_id"]
         value = form.value if isinstance(form.value, str) else form.value.model_dump()
         fresh = await self._runtime.command(
-            run_id, "answer", target=form.wait, message=value, idempotency_key=_key(request)
+            run_id, "answer", target=form.wait, message=value, idempotency_key=key_of(request)
         )
-        return JSONResponse({"fresh": fresh}, 202 if fresh else 200)
+        return _taken(fresh)
 
     async def budget(self, request: Request, form: BudgetForm) -> Response:
         run_id = request.path_params["run_id"]
@@ -195,6 +221,9 @@ class Orders:
     async def take(self, request: Request, form: TakeForm) -> Response:
         run_id = request.path_params["run_id"]
         seen = self._unchanged(request, run_id)
+        ((last,),) = self._runtime.journal.read(
+            "SELECT max(seq) FROM events WHERE run_id=?", run_id
+        )
         lease = await self._runtime.take(
             run_id,
             form.target,
@@ -205,7 +234,8 @@ class Orders:
             alone=form.alone,
             decided_on=seen,
         )
-        return JSONResponse({k: v for k, v in asdict(lease).items() if k != "run_id"}, 201)
+        told = {k: v for k, v in asdict(lease).items() if k != "run_id"}
+        return JSONResponse(told | {"after": last or 0}, 201)
 
     async def renew(self, request: Request, form: RenewForm) -> Response:
         await self._runtime.renew(form.lease.of(request.path_params["run_id"]))
@@ -213,8 +243,7 @@ class Orders:
 
     async def act(self, request: Request, form: ActForm) -> Response:
         lease = form.lease.of(request.path_params["run_id"])
-        key = request.headers.get(_KEY, "")
-        id = await self._runtime.act(lease, form.what, to=form.to, idempotency_key=key)
+        id = await self._runtime.act(lease, form.what, to=form.to, idempotency_key=key_of(request))
         return JSONResponse({"order": id}, 202)
 
     async def back(self, request: Request, form: BackForm) -> Response:
@@ -223,44 +252,17 @@ class Orders:
         return JSONResponse({"order": id}, 202)
 
     def _unchanged(self, request: Request, run_id: str) -> int | None:
-        """The number in ``If-Match``. Raises where somebody has said something to the run since,
-        or the number is none; a run's own events do not count: they never stop."""
-        given = request.headers.get("if-match")
+        """What was seen. Raises where somebody has said something to the run since; the run's own
+        events do not count: they never stop."""
         self._runtime.holder(run_id)  # raises for a run that is not there
-        if given is None:
-            return None
-        text = given.strip().strip('"')
-        if not text.isascii() or not text.isdigit():
-            raise HTTPException(400, f"If-Match {given[:40]!r} is no number of an event")
-        query = "SELECT max(seq) FROM events WHERE run_id=? AND type='command'"
-        ((last,),) = self._runtime.journal.read(query, run_id)
-        if last is not None and last > int(text):
-            raise HTTPException(412, f"a command came at {last}, after {text}")
-        return int(text)
+        seen = seen_of(request)
+        if seen is not None:
+            query = "SELECT max(seq) FROM events WHERE run_id=? AND type='command'"
+            ((last,),) = self._runtime.journal.read(query, run_id)
+            if last is not None and last > seen:
+                raise HTTPException(412, f"a command came at {last}, after {seen}")
+        return seen
 
 
-def _key(request: Request) -> str:
-    key = request.headers.get(_KEY, "")
-    if not 1 <= len(key) <= 200 or not key.isascii() or not key.isprintable():
-        raise HTTPException(400, "give an Idempotency-Key: 1 to 200 characters, new for each order")
-    return key
-
-
-Handler = Callable[[Request, F], Awaitable[Response]]
-
-
-def _post(path: str, form: type[F], handler: Handler[F]) -> Route:
-    async def endpoint(request: Request) -> Response:
-        if not request.headers.get("content-type", "").startswith("application/json"):
-            raise HTTPException(415, "the body is to be application/json")
-        try:
-            found = form.model_validate_json(await request.body())
-        except ValidationError as error:
-            told = [
-                f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}"
-                for e in error.errors(include_url=False, include_input=False)
-            ]
-            raise HTTPException(400, "; ".join(told)[:2_000]) from error
-        return await handler(request, found)
-
-    return Route(path, endpoint, methods=["POST"])
+def _taken(fresh: bool) -> Response:
+    return JSONResponse({"fresh": fresh}, 202 if fresh else 200)

@@ -10,7 +10,7 @@ import { textBox } from "./contents.js";
  * @typedef {{path: string, role: string, model: string, stand: string, owner: string,
  *   ending: string, driven: any}} Standing
  * @typedef {{agent: string, wait: string, kind: string, asked: any}} Waiting
- * @typedef {{target: string, owner: string, token: string, seconds: number, alone: boolean}} Lease
+ * @typedef {{target: string, owner: string, token: string, seconds: number, alone: boolean, after: number}} Lease
  * @typedef {{ask: (path: string, headers?: Record<string, string>, signal?: AbortSignal,
  *   body?: string) => Promise<Response>}} Server
  */
@@ -241,11 +241,12 @@ export class Control {
 
   /** Whether it could be done. @param {any} what @param {string} words @param {HTMLElement} log */
   async order(what, words, log) {
+    const after = this.lease?.after ?? 0;
     const { order } = await this.post("lease/act", { lease: this.lease, what });
     const line = el("li", {}, el("code", {}, short(words, 200)), " …");
     log.append(line);
     for (let looked = 0; looked < LOOKS; looked++) {
-      const told = await (await this.server.ask(`${this.place}/orders/${order}`)).json();
+      const told = await (await this.server.ask(`${this.place}/orders/${order}?after=${after}`)).json();
       if (told.done) {
         line.replaceChildren(badge(told.ok ? "done" : "failed"), " ", el("code", {}, short(words, 200)), told.text ? textBox(told.text) : "");
         return Boolean(told.ok);
