@@ -33,7 +33,8 @@ from manyhands.testing.jobs import python_job
 from tests.shell import Shell
 from tests.studies import lay_out
 
-pytestmark = pytest.mark.needs("bubblewrap")
+# The short suite has the contract, with the same server (tests/contract/test_job_runner.py).
+pytestmark = [pytest.mark.needs("bubblewrap"), pytest.mark.slow]
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SLOW = "import time\ntime.sleep(3)\n"
@@ -285,7 +286,6 @@ async def test_a_launch_whose_answer_is_lost_is_found(hub: HubProcess, tmp_path:
     assert launched(hub) == 1
 
 
-@pytest.mark.slow
 async def test_a_log_that_breaks_off_is_taken_up(hub: HubProcess, tmp_path: Path) -> None:
     hub.go_wrong("cut the log", "cut", 4)
     code = "import time\nfor i in range(20): print(i, flush=True); time.sleep(0.02)"
@@ -404,7 +404,6 @@ def test_a_study_trains_on_the_hub_and_evaluates_here(hub: HubProcess, tmp_path:
     assert "jobs hub" in ran[0]["environment"]
 
 
-@pytest.mark.slow
 def test_a_killed_study_launches_no_job_twice(hub: HubProcess, tmp_path: Path) -> None:
     slow = {"train.py": SLOW + (STUDIES / "regression/train.py").read_text()}
     study = lay_out("regression", tmp_path / "study", slow)
@@ -419,7 +418,6 @@ def test_a_killed_study_launches_no_job_twice(hub: HubProcess, tmp_path: Path) -
     assert len(keys) == len(set(keys))
 
 
-@pytest.mark.slow
 def test_a_study_whose_token_expired_goes_on_with_a_new_one(
     hub: HubProcess, tmp_path: Path
 ) -> None:
@@ -440,7 +438,6 @@ def test_a_study_whose_token_expired_goes_on_with_a_new_one(
     assert len(used) == len(set(used))
 
 
-@pytest.mark.slow
 def test_what_is_wrong_is_said_before_it_starts(hub: HubProcess, tmp_path: Path) -> None:
     study = str(lay_out("regression", tmp_path / "study"))
     shell = Shell(tmp_path)

@@ -42,6 +42,7 @@ def held(tmp_path: Path) -> Iterator[Held]:
     shell.driver.wait()
 
 
+@pytest.mark.slow
 def test_orders_are_done_and_the_agent_is_handed_back(held: Held) -> None:
     said = held(
         "takeover",

@@ -147,6 +147,7 @@ async def test_a_run_is_followed_while_it_goes_on_until_it_ends(tmp_path: Path) 
         assert sorted(received.ids) == sorted(s.id for s in spans_in(path))
 
 
+@pytest.mark.slow
 async def test_an_exporter_that_is_killed_loses_nothing_and_harms_nobody(tmp_path: Path) -> None:
     """`manyhands otel --follow` as a process, killed for real while a run goes on."""
     path = tmp_path / "j.db"

@@ -182,7 +182,7 @@ def _turns(write: Writing, *steps: tuple[str, str, bool]) -> list[Event]:
 
 
 @pytest.mark.needs("chromium")
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
 async def test_runs_are_aligned_by_agent_action_and_arguments(tmp_path: Path, width: int) -> None:
     first = [
         ("turn/0/request/1", "a", True),

@@ -52,7 +52,7 @@ def stage(fast_path: Path) -> Stage:
     return Stage(fast_path)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
 async def test_an_agent_is_driven_from_the_page(stage: Stage, tmp_path: Path, width: int) -> None:
     async with control(stage, width=width) as (runtime, handle, place, page):
         await page.get_by_label("Your name").fill("ada")

@@ -74,6 +74,7 @@ async def test_a_long_run_is_folded_alike(tmp_path: Path) -> None:
         assert len(found["lanes"]) == 41
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bubblewrap")
 async def test_a_study_of_the_lab_is_folded_alike(tmp_path: Path) -> None:
     study = lay_out("regression", tmp_path / "study")

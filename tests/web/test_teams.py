@@ -219,7 +219,14 @@ def _hostile(team: str, bad: str) -> list[Event]:
 
 
 @pytest.mark.parametrize("team", ["lab", "answer", "code"])
-@pytest.mark.parametrize("bad", [*SCRIPTS[:1], *ODD[:1], LARGE[:4_000]], ids=range(3))
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *SCRIPTS[:1],
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (ODD[0], LARGE[:4_000])),
+    ],
+    ids=range(3),
+)
 async def test_records_that_no_team_would_write_stay_text(
     tmp_path: Path, team: str, bad: str
 ) -> None:

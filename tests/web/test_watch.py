@@ -103,7 +103,11 @@ async def test_what_is_under_way_and_what_is_left_is_told(tmp_path: Path) -> Non
         assert tree.word(boss, Status.INTERRUPTED) == "interrupted"
 
 
-@pytest.mark.parametrize("bad", [*SCRIPTS, *ODD, "x" * 3_000_000], ids=range(7))
+@pytest.mark.parametrize(
+    "bad",
+    [*SCRIPTS, *ODD, pytest.param("x" * 3_000_000, marks=pytest.mark.slow)],
+    ids=range(7),
+)
 async def test_what_agents_wrote_does_nothing_to_the_terminal(tmp_path: Path, bad: str) -> None:
     events, blobs = hostile(bad)
     async with Runtime.open(str(tmp_path / "j.db"), workflows=[]) as runtime:

@@ -13,7 +13,7 @@ from typing import Any
 from manyhands.agents.approval import ASKED
 from manyhands.agents.driving import STATE
 from manyhands.runtime import ENDED, Event, RunState, Type
-from manyhands.runtime.holds import told_in
+from manyhands.runtime.codec import object_of
 
 
 class Stand(StrEnum):
@@ -138,7 +138,7 @@ class Standings:
             self._asked[wait] = Waiting(event.data["agent"], wait, "question", event)
 
     def _begin(self, event: Event) -> None:
-        told = told_in(self._value(event))
+        told = object_of(self._value(event))
         if "role" in told and "completion" in told:
             path = event.key.removesuffix("/begin")
             self._agents[path] = Agent(path, str(told["role"]), str(told["model"]))

@@ -253,30 +253,37 @@ async def _at_the_wheel(
         beating.cancel()
 
 
+Orders = Annotated[
+    list[str] | None,
+    typer.Option("--do", help="An order, as at the prompt; may be given again and again."),
+]
+Back = Annotated[str, typer.Option("--back", help="Hand back: continue, retry, replace or finish.")]
+Now = Annotated[
+    bool, typer.Option("--now", help="Cut off what it is at, instead of waiting for its end.")
+]
+Subtree = Annotated[bool, typer.Option("--subtree", help="With all agents below it.")]
+Seconds = Annotated[
+    float,
+    typer.Option(help="Your lease ends so long after this program's last sign of life.", min=1),
+]
+Most = Annotated[float, typer.Option(help="And after so many seconds in any case.")]
+Then = Annotated[
+    str, typer.Option(help="When it ends by itself, the agent is on hold, or to continue.")
+]
+
+
 def takeover(
     run_id: RunId,
     agent: AgentPath = "",
-    do: Annotated[
-        list[str] | None,
-        typer.Option("--do", help="An order, as at the prompt; may be given again and again."),
-    ] = None,
-    back: Annotated[
-        str, typer.Option("--back", help="Hand back: continue, retry, replace or finish.")
-    ] = "",
+    do: Orders = None,
+    back: Back = "",
     note: Note = "",
     owner: Name = "",
-    now: Annotated[
-        bool, typer.Option("--now", help="Cut off what it is at, instead of waiting for its end.")
-    ] = False,
-    subtree: Annotated[bool, typer.Option("--subtree", help="With all agents below it.")] = False,
-    seconds: Annotated[
-        float,
-        typer.Option(help="Your lease ends so long after this program's last sign of life.", min=1),
-    ] = 60.0,
-    limit: Annotated[float, typer.Option(help="And after so many seconds in any case.")] = 3_600.0,
-    then: Annotated[
-        str, typer.Option(help="When it ends by itself, the agent is on hold, or to continue.")
-    ] = "hold",
+    now: Now = False,
+    subtree: Subtree = False,
+    seconds: Seconds = 60.0,
+    limit: Most = 3_600.0,
+    then: Then = "hold",
     journal: Journal = None,
     as_json: AsJson = False,
 ) -> None:

@@ -157,3 +157,8 @@ def digest(text: str | bytes) -> str:
 def hash_args(args: tuple[Any, ...]) -> str:
     """A short hash (64 bits) that tells a step's arguments apart between runs of the program."""
     return hashlib.sha256(canonical(args).encode()).hexdigest()[:16] if args else ""
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """A JSON object, or an empty one where it is something else."""
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}

@@ -8,7 +8,9 @@ drives is exempt from the holds that were there when it was ordered, and from no
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
+
+from manyhands.runtime.codec import object_of
 
 #: Commands that a resting scope is told of, one by one.
 ORDERS = frozenset({"take", "act", "hand_back", "expire"})
@@ -58,7 +60,7 @@ class Holds:
 
     def command(self, seq: int, verb: str, target: str, message: Any) -> None:
         """Fold one command in; those that are of no concern change nothing."""
-        told = told_in(message)
+        told = object_of(message)
         match verb:
             case "pause":
                 now = bool(told.get("now", True))
@@ -103,11 +105,6 @@ def reaches(target: str, path: str, *, alone: bool) -> bool:
 
 def _alone(told: dict[str, Any]) -> bool:
     return bool(told.get("alone", False))
-
-
-def told_in(message: Any) -> dict[str, Any]:
-    """A command's message, where it is a table."""
-    return cast(dict[str, Any], message) if isinstance(message, dict) else {}
 
 
 def covers(target: str, path: str) -> bool:

@@ -25,10 +25,10 @@ from manyhands.errors import (
 )
 from manyhands.runtime.artifacts import Artifact, ArtifactStatus, Evidence
 from manyhands.runtime.budget import Amounts, Budget, Pool, Span, check_cost
-from manyhands.runtime.codec import decode, digest, encode
+from manyhands.runtime.codec import decode, digest, encode, object_of
 from manyhands.runtime.events import Effect, Event, Type
 from manyhands.runtime.execution import Execution
-from manyhands.runtime.holds import ORDERS, Order, reaches, told_in
+from manyhands.runtime.holds import ORDERS, Order, reaches
 from manyhands.runtime.step import Call, Probe, Retry, perform
 
 T = TypeVar("T")
@@ -437,7 +437,7 @@ class Run:
         state = self._execution.state
         for command in state.commands:
             if command.verb in ORDERS and command.seq > self._ordered:
-                told = told_in(command.message)
+                told = object_of(command.message)
                 target, alone = command.target, bool(told.get("alone"))
                 to = (told.get("to") or target) if command.verb == "act" else self.path
                 if to == self.path and reaches(target, self.path, alone=alone):

@@ -12,9 +12,10 @@ from typing import Any
 
 from manyhands.agents.request import Attempt
 from manyhands.runtime import Event
+from manyhands.runtime.codec import object_of
 from manyhands.telemetry import names as n
 from manyhands.telemetry.content import Content
-from manyhands.telemetry.scopes import Agent, Open, object_of
+from manyhands.telemetry.scopes import Agent, Open
 from manyhands.telemetry.spans import Facts, shown
 
 TOOL_ERROR = "tool_error"

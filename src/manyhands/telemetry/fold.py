@@ -25,10 +25,11 @@ from manyhands.agents.request import Attempt
 from manyhands.agents.stepcheck.replies import kind_of
 from manyhands.agents.stepcheck.watch import FLAG
 from manyhands.runtime import Event, Status, Type
+from manyhands.runtime.codec import object_of
 from manyhands.telemetry import facts
 from manyhands.telemetry import names as n
 from manyhands.telemetry.content import Content, Told
-from manyhands.telemetry.scopes import Agent, Chat, Open, Scope, Scopes, object_of
+from manyhands.telemetry.scopes import Agent, Chat, Open, Scope, Scopes
 from manyhands.telemetry.spans import Facts, Ids, Link, Mark, Span, shown
 
 #: An agent's requests for its turns; others (a summary, a judge) are made on the side.

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from manyhands.agents.request import Attempt
 from manyhands.runtime import Event
+from manyhands.runtime.codec import object_of
 from manyhands.telemetry.content import Told
 from manyhands.telemetry.spans import Facts, Mark, Span
 
@@ -22,11 +22,6 @@ MOST_MARKS, MOST_SCOPES = 256, 4096
 #: Where an agent's call of a tool stands, if it is the agent's: AGENT/turn/N/tool/I; once more,
 #: when a person said so: AGENT/turn/N/retry/tool/I.
 CALL = re.compile(r"/turn/\d+/(?:retry/)?tool/(\d+)(?=/|$)")
-
-
-def object_of(value: Any) -> dict[str, Any]:
-    """A JSON object, or nothing."""
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 @dataclass(slots=True)
