@@ -25,7 +25,7 @@ from manyhands.adapters.sandboxes.docker_container import HOST, OWNER
 from manyhands.adapters.sandboxes.docker_exchange import Said
 from manyhands.errors import SandboxError, SandboxRefused
 from manyhands.isolation import processes
-from manyhands.ports import Killed, Sandboxes, SandboxLimits
+from manyhands.ports import ExecResult, Killed, Sandboxes, SandboxLimits
 from manyhands.testing import SANDBOX_CHECKS
 from manyhands.testing.check_sandboxes import fill
 from manyhands.wiring.sandboxes import docker_state, make_sandboxes
@@ -77,8 +77,7 @@ async def test_one_that_is_killed_from_outside_is_lost(
     sandboxes: DockerSandboxes, tmp_path: Path
 ) -> None:
     async with sandboxes.open(fill(tmp_path)) as box:
-        running = asyncio.create_task(box.exec("echo begun; sleep 60"))
-        await begun(box)
+        running = await printing(box)
         sandboxes._daemon.api.remove_container(box.environment.id, force=True, v=True)
         result = await asyncio.wait_for(running, 20)
         assert (result.killed, result.code, result.output) == (Killed.LOST, None, b"begun\n")
@@ -197,21 +196,21 @@ def test_containers_end_with_the_process_that_holds_them(
 # -------------------------------------------------------------------- what can go wrong
 
 
-async def begun(box: DockerSandbox) -> None:
-    """A command of it runs."""
-    for _ in range(200):
-        if (await box.environment.run("ls /manyhands/command-*/pid 2>/dev/null; true")).strip():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("no command has begun")
+async def printing(box: DockerSandbox) -> asyncio.Task[ExecResult]:
+    """A command that goes on, once what it printed first has come here."""
+    printed = asyncio.Event()
+    running = asyncio.create_task(
+        box.exec("echo begun; sleep 60", on_output=lambda _: printed.set())
+    )
+    await asyncio.wait_for(printed.wait(), 20)
+    return running
 
 
 @needs_bubblewrap
 async def test_a_daemon_that_is_gone_in_the_middle(engine: Engine, tmp_path: Path) -> None:
     sandboxes = DockerSandboxes(IMAGE, engine.url, seconds=5)
     async with sandboxes.open(fill(tmp_path)) as box:
-        running = asyncio.create_task(box.exec("echo begun; sleep 60"))
-        await begun(box)
+        running = await printing(box)
         engine.vanish()
         result = await asyncio.wait_for(running, 20)
         assert (result.killed, result.code, result.output) == (Killed.LOST, None, b"begun\n")
