@@ -11,6 +11,7 @@ from typing import Any
 from manyhands.runtime import Run
 from manyhands.teams.lab.anomalies import ActiveJob, anomalies
 from manyhands.teams.lab.ledger import to_json, to_tsv
+from manyhands.teams.lab.lineage import rebuilt
 from manyhands.teams.lab.memory import fingerprint, render
 from manyhands.teams.lab.records import Anomaly, Experiment, Record, Verdict
 from manyhands.teams.lab.reporter import Summary, render_summary, summarize
@@ -118,12 +119,14 @@ def _short(path: Path) -> str:
 
 
 async def _branch(run: Run, lab: Lab) -> str:
-    """A branch at the promoted master, '' where nothing was promoted."""
-    if lab.master.version == 0:
+    """A branch with one commit per surviving change, '' where nothing is left of any."""
+    if not lab.surviving:
         return ""
+    async with run.scope("branch") as scope:
+        tip = await rebuilt(scope, lab)
     name = f"manyhands/{lab.study.name}/{lab.run_id}"
     ref = f"refs/heads/{name}"
-    await run.step(f"branch/{run.id}", lab.repository.advance, ref, lab.master.commit, None)
+    await run.step(f"branch/{run.id}", lab.repository.advance, ref, tip, None)
     return name
 
 
@@ -137,6 +140,8 @@ def view_of(lab: Lab, now: float) -> LabView:
         experiments=lab.history,
         notes=lab.notes,
         masters=lab.masters,
+        ablation=lab.ablation,
+        factorials=lab.factorials,
         began_at=min((r.started_at for r in lab.rows if r.started_at), default=now),
     )
 

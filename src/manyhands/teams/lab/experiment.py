@@ -247,8 +247,11 @@ def _row(
         and e.rebased_from not in ("", e.candidate)
         and (m.candidate == e.rebased_from)
     )
-    of_master = m is not None and m.candidate != e.candidate and not earlier
+    # A part of a combination is neither the combination nor the master.
+    part = m is not None and m.phase is Phase.FACTORIAL
+    of_master = m is not None and m.candidate != e.candidate and not earlier and not part
     verdict = Verdict.STALE if earlier else Verdict.BASELINE if of_master else e.verdict
+    verdict = Verdict.MEASURED if part else verdict
     return LedgerRow(
         row=number,
         campaign=lab.campaign,
@@ -269,7 +272,7 @@ def _row(
         peak_memory_mb=m.peak_memory_mb if m else 0.0,
         exit=m.exit if m else "not_run",
         verdict=verdict,
-        rule="" if of_master else "rebased" if earlier else e.rule,
+        rule="" if of_master or part else "rebased" if earlier else e.rule,
         created_at=now,
         started_at=m.started_at if m else 0.0,
         cost_usd=m.cost_usd if m else 0.0,

@@ -49,6 +49,13 @@ def attempt(hypothesis: Hypothesis) -> str:
     return f"{fingerprint(hypothesis)}@{hypothesis.parent}"
 
 
+def worth(hypothesis: Hypothesis) -> tuple[float, float, str]:
+    """For sorting, best first: by expected gain per training run; then the cheaper first. Where
+    nobody has an expectation, it is no gain."""
+    gain, cost = finite(hypothesis.expected_gain) or 0.0, max(hypothesis.expected_cost, 1e-9)
+    return -gain / cost, cost, hypothesis.id
+
+
 def in_force(notes: Sequence[Note], master: Master) -> tuple[Note, ...]:
     """Those without an expiry, and those that hold for this very master."""
     return tuple(note for note in notes if note.expires_with in ("", master.commit))
@@ -93,7 +100,7 @@ def _note(experiment: Experiment, rows: Sequence[LedgerRow], noise_sd: float) ->
             until = experiment.parent if experiment.hypothesis.kind == "setting" else ""
             rule = f" by the rule {experiment.rule}" if experiment.rule else ""
             return _make(experiment, "do_not_repeat", f"rejected{rule}", until)
-        case Verdict.BASELINE | Verdict.STALE:
+        case _:
             return None
 
 

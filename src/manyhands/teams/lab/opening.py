@@ -14,7 +14,7 @@ from manyhands.teams.lab.cast import Cast
 from manyhands.teams.lab.experiment import ledger_rows
 from manyhands.teams.lab.gate import estimate_noise
 from manyhands.teams.lab.measure import measure, prepare
-from manyhands.teams.lab.preflight import program
+from manyhands.teams.lab.preflight import grounds, program
 from manyhands.teams.lab.promotion import master_ref
 from manyhands.teams.lab.records import Hypothesis, Master, Phase, Verdict
 from manyhands.teams.lab.repository import Repository
@@ -43,7 +43,14 @@ async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: 
         slots=Slots(order.slots or study.slot_count),
         places=places,
         base=base,
-        master=Master(commit=base, experiment="baseline", version=0, reference={}, noise_sd=0.0),
+        master=Master(
+            commit=base,
+            experiment="baseline",
+            version=0,
+            reference={},
+            noise_sd=0.0,
+            **grounds(study, files),
+        ),
         master_files=files,
         campaign=order.campaign or study.config.study.name,
         run_id=run.id,

@@ -62,6 +62,8 @@ PHASES: Mapping[Phase, tuple[str, str]] = {
     Phase.SCREEN: (SKY, "screening"),
     Phase.CONFIRM: (BLUE, "confirmation"),
     Phase.HOLDOUT: (PURPLE, "holdout"),
+    Phase.ABLATE: (ORANGE, "ablation"),
+    Phase.FACTORIAL: (GREEN, "interactions"),
 }
 #: Beyond so many marks an SVG holds them as an image: as shapes they would weigh megabytes.
 DENSE = 1500

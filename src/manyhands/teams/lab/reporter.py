@@ -36,6 +36,9 @@ MARKS: Mapping[Verdict, str] = {
     Verdict.TIMED_OUT: "◷",
     Verdict.REJECTED: "⊘",
     Verdict.STALE: "↺",
+    Verdict.KEPT: "●",
+    Verdict.DROPPED: "✂",
+    Verdict.MEASURED: "·",
 }
 
 

@@ -18,9 +18,11 @@ from pydantic import Field
 
 from manyhands.ports import JobExit, JobRunner
 from manyhands.teams.lab.cast import Brief, Cast
-from manyhands.teams.lab.gate import GateSettings
+from manyhands.teams.lab.gate import GateSettings, gate_at
 from manyhands.teams.lab.records import (
+    Ablation,
     Experiment,
+    Factorial,
     GateDecision,
     Hypothesis,
     LedgerRow,
@@ -161,6 +163,7 @@ class Candidate:
     holdout_gain: float | None = None
     rebased_from: str = ""
     first_parent: str = ""
+    new: str = ""
     measured: list[tuple[Measurement, float | None]] = field(
         default_factory=list[tuple[Measurement, float | None]]
     )
@@ -209,6 +212,7 @@ class Candidate:
             rebased_from=self.rebased_from,
             comment=self.comment,
             diff=self.diff,
+            new=self.new,
         )
 
 
@@ -219,10 +223,30 @@ def gate_of(study: Study) -> GateSettings:
     )
 
 
+#: Fewer runs than this confirm no drop: the gate's first look, at which it may stop as futile.
+LEAST_TO_CONFIRM = 2 * 3
+#: Of the ablation's alpha, the part of each of its two tests. What is left over is for a change
+#: that is put back in another's place.
+TEST_SHARE = 0.4
+
+
+def ablation_gate(study: Study, count: int) -> GateSettings:
+    """The gate of one of ``count`` changes that are taken out side by side."""
+    rules = study.config.ablation
+    return gate_at(TEST_SHARE * rules.alpha / count, rules.max_pairs)
+
+
+def dropped_of(ablation: Ablation | None) -> frozenset[str]:
+    """The experiments whose changes the ablation took out."""
+    lines = ablation.lines if ablation is not None else ()
+    return frozenset(line.experiment for line in lines if line.fate == "dropped")
+
+
 @dataclass(slots=True)
 class Lab:
     """One study in progress. ``runs``: training runs begun so far, over all phases. ``made``: the
-    experiment and the hypothesis of each commit."""
+    experiment and the hypothesis of each commit. ``ending``: the rounds are over, and what was held
+    back for the end may be used."""
 
     order: Order
     study: Study
@@ -251,11 +275,32 @@ class Lab:
     row: int = 0
     masters: list[Master] = field(default_factory=list[Master])
     made: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    ending: bool = False
+    late_seeds: int = 0
+    ablation: Ablation | None = None
+    factorials: list[Factorial] = field(default_factory=list[Factorial])
+
+    @property
+    def limit(self) -> int:
+        return self.order.runs if self.order.runs is not None else self.study.config.budget.runs
 
     @property
     def runs_left(self) -> int:
-        limit = self.order.runs if self.order.runs is not None else self.study.config.budget.runs
-        return limit - self.runs
+        """For what goes on now: without what is held back for the end of the campaign."""
+        return self.limit - self.runs - (0 if self.ending else self.held_back)
+
+    @property
+    def held_back(self) -> int:
+        """Runs for the ablation: from the first promotion on, and only if they test a change."""
+        rules = self.study.config.ablation
+        share = int(rules.share * self.limit)
+        useful = rules.enabled and self.master.version > 0 and share >= self.least_ablation
+        return share if useful else 0
+
+    @property
+    def least_ablation(self) -> int:
+        """Runs that it takes to show that one change helps, or to take it out."""
+        return 2 * ablation_gate(self.study, 1).first + LEAST_TO_CONFIRM
 
     @property
     def least_runs(self) -> int:
@@ -322,6 +367,20 @@ class Lab:
         first = self.order.seed * 1_000_000 + int(candidate.id[1:]) * 1000
         first += 200 * (self.master.version % 5) + used
         return list(range(first, first + count))
+
+    def more_seeds(self, count: int) -> list[int]:
+        """Seeds for the end of the campaign, each handed out once: a billion above all others."""
+        first = 1_000_000_000 + self.order.seed * 1_000_000 + self.late_seeds
+        self.late_seeds += count
+        return list(range(first, first + count))
+
+    @property
+    def surviving(self) -> list[Experiment]:
+        """The promoted changes that the master has, in the order of their promotion."""
+        dropped = dropped_of(self.ablation)
+        won = {e.id: e for e in self.history if e.verdict is Verdict.PROMOTED}
+        order = [m.experiment for m in self.masters if m.experiment in won]
+        return [won[name] for name in order if name not in dropped]
 
     def brief(self) -> Brief:
         return Brief(

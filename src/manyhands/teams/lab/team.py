@@ -6,6 +6,7 @@ from pathlib import Path
 
 from manyhands.ports import JobRunner
 from manyhands.runtime import Run
+from manyhands.teams.lab.ablation import STOPPED, ablate, ending
 from manyhands.teams.lab.cast import Cast
 from manyhands.teams.lab.closing import Outcome, conclude, progress
 from manyhands.teams.lab.experiment import (
@@ -18,6 +19,7 @@ from manyhands.teams.lab.experiment import (
     settle_unfinished,
     work,
 )
+from manyhands.teams.lab.factorial import combine
 from manyhands.teams.lab.opening import measure_baseline, open_lab
 from manyhands.teams.lab.papers import cited
 from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
@@ -43,6 +45,9 @@ async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome
             reason = "nothing is left to try"
             break
     await settle_unfinished(run, state, reason)
+    if await ending(run, state, reason):
+        await ablate(run, state)
+        await combine(run, state)
     return await conclude(run, state, reason)
 
 
@@ -50,10 +55,11 @@ async def over(run: Run, lab: Lab, turn: int) -> str:
     """Why the study is over; '' while it is not."""
     budget = lab.study.config.budget
     if await run.stopping(f"stop-{turn}"):
-        return "stopped by a person"
+        return STOPPED
     if lab.runs_left < lab.least_runs:
         left = f"; the {lab.runs_left} left cannot confirm anything" * (lab.runs_left > 0)
-        return f"{lab.runs} runs used{left}"
+        held = f"; {lab.held_back} are held back for the ablation" * (lab.held_back > 0)
+        return f"{lab.runs} runs used{left}{held}"
     if lab.experiments_left <= 0 and not lab.promising:
         return f"the budget of {lab.experiments} experiments is used"
     if lab.since_promotion >= budget.plateau and not lab.promising:
