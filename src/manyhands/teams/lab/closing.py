@@ -175,6 +175,7 @@ def odd(view: LabView, now: float = 0.0) -> tuple[Anomaly, ...]:
         active=active_jobs(view),
         now=now,
         quiet_after=view.config.limits.seconds + 60,
+        slots=int(view.manifest.get("slots", 1)),
     )
 
 

@@ -99,7 +99,7 @@ async def adopt(run: Run, lab: Lab, candidate: Candidate, patch: Patch) -> None:
 
 
 async def screen(run: Run, lab: Lab, candidate: Candidate) -> None:
-    """A run or two on seeds that the master has run; only clear losers end here."""
+    """A run or two on seeds that the master has run."""
     seeds = list(lab.master.reference)[: lab.study.config.promotion.screen_seeds]
     found = await run.map(
         "screen",
@@ -107,14 +107,23 @@ async def screen(run: Run, lab: Lab, candidate: Candidate) -> None:
         seeds,
         key_of=str,
     )
+    candidate.measured += [(m, None) for m in found]
+
+
+def sift(lab: Lab, candidate: Candidate) -> None:
+    """What its screening says, against the master's runs on the same kinds of machines; only clear
+    losers end here. One that nothing can be held against goes on."""
     gains: list[float] = []
-    for m in found:
-        delta = None if m.metric is None else m.metric - lab.master.reference[m.seed]
-        candidate.measured.append((m, delta))
-        if delta is None:
+    for at, (m, _) in enumerate(candidate.measured):
+        if m.metric is None:
             candidate.fail(m)
             return
-        gains.append(lab.sign * delta)
+        known = lab.hosts.metric(lab.master.commit, m)
+        if known is not None:
+            candidate.measured[at] = (m, m.metric - known)
+            gains.append(lab.sign * (m.metric - known))
+    if not gains:
+        return
     candidate.screen_gain = sum(gains) / len(gains)
     if not worth_confirming(gains, lab.master.noise_sd):
         candidate.end(Verdict.NOT_BETTER, "screen", "clearly worse than the master in screening")
@@ -129,6 +138,8 @@ def keep(lab: Lab, candidate: Candidate) -> None:
 async def place(run: Run, lab: Lab, candidate: Candidate) -> None:
     """After its screening: settled, or kept for a confirmation. Called in order, so of two equal
     programs that were screened side by side the later is the duplicate."""
+    if candidate.verdict is None:
+        sift(lab, candidate)
     if candidate.verdict is None and candidate.fingerprint in lab.seen:
         candidate.reject("duplicate", "the same program as another experiment of this round")
     if candidate.fingerprint:
@@ -279,5 +290,18 @@ def _row(
         slot=m.slot if m else -1,
         comment=m.detail if m else e.comment,
         environment=lab.environment,
+        host=m.host if m else "",
         paper=e.hypothesis.citation.passage if e.hypothesis.citation and not of_master else "",
     )
+
+
+async def rows_of_master(
+    run: Run, lab: Lab, title: str, measured: Sequence[Measurement]
+) -> list[LedgerRow]:
+    """Runs of the master that belong to no experiment."""
+    why = "the study as it stands" if lab.master.version == 0 else f"from {lab.master.experiment}"
+    commit = lab.master.commit
+    about = Hypothesis(id="h0000", title=title, rationale=why, kind="structural", parent=commit)
+    baseline = Candidate("e0000", about, commit, commit, verdict=Verdict.BASELINE)
+    baseline.measured = [(m, 0.0) for m in measured]
+    return await ledger_rows(run, lab, baseline.record(), baseline)

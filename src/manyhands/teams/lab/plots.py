@@ -60,6 +60,7 @@ LOOKS: Mapping[Verdict, Look] = {
 PHASES: Mapping[Phase, tuple[str, str]] = {
     Phase.BASELINE: (GREY, "baseline"),
     Phase.SCREEN: (SKY, "screening"),
+    Phase.CANARY: (VERMILION, "canary"),
     Phase.CONFIRM: (BLUE, "confirmation"),
     Phase.HOLDOUT: (PURPLE, "holdout"),
     Phase.ABLATE: (ORANGE, "ablation"),

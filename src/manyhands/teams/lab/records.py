@@ -38,11 +38,13 @@ class Verdict(StrEnum):
 
 
 class Phase(StrEnum):
-    """Why a run was made. Only ``CONFIRM`` runs count towards a reported gain. ``ABLATE``: the
-    final master, and it without a change; ``FACTORIAL``: with and without two of them."""
+    """Why a run was made. Only ``CONFIRM`` runs count towards a reported gain. ``CANARY``: the
+    master again. ``ABLATE``: the final master, and it without a change; ``FACTORIAL``: with and
+    without two of them."""
 
     BASELINE = "baseline"
     SCREEN = "screen"
+    CANARY = "canary"
     CONFIRM = "confirm"
     HOLDOUT = "holdout"
     ABLATE = "ablate"
@@ -132,6 +134,7 @@ class Measurement(Record):
 
     ``metric`` is None unless ``exit`` is ``ok`` and the evaluator gave a finite number.
     ``candidate`` and ``parent`` are commit hashes. Times are seconds, memory MB (peak, whole tree).
+    ``host``: the kind of machine that trained it ('': not known).
     """
 
     key: str
@@ -149,6 +152,7 @@ class Measurement(Record):
     detail: str = ""
     log: str = ""
     cost_usd: float = 0.0
+    host: str = ""
 
 
 class GateDecision(Record):
@@ -203,6 +207,7 @@ class LedgerRow(Record):
     comment: str = ""
     environment: str = ""
     paper: str = ""
+    host: str = ""
 
 
 class Experiment(Record):

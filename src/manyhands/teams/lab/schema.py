@@ -135,6 +135,13 @@ class AblationRules(Section):
     when_stopped: bool = False
 
 
+class Drift(Section):
+    """``every``: after so many runs on one kind of machine without one of the master, the master is
+    run there again (0: never)."""
+
+    every: Annotated[int, Field(ge=0)] = 25
+
+
 class SettingRange(Section):
     """Where a setting is searched: between ``low`` and ``high``, or among ``choices``."""
 
@@ -157,4 +164,5 @@ class StudyConfig(Section):
     budget: StudyBudget = StudyBudget()
     promotion: Promotion = Promotion()
     ablation: AblationRules = AblationRules()
+    drift: Drift = Drift()
     settings: dict[str, SettingRange] = {}

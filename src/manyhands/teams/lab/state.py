@@ -7,7 +7,6 @@ steps, so a replay rebuilds it exactly; nothing in it comes from a clock or from
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pydantic import Field
 from manyhands.ports import JobExit, JobRunner
 from manyhands.teams.lab.cast import Brief, Cast
 from manyhands.teams.lab.gate import GateSettings, gate_at
+from manyhands.teams.lab.hosts import Hosts
 from manyhands.teams.lab.records import (
     Ablation,
     Experiment,
@@ -71,21 +71,37 @@ class Order(Record):
 
 
 class Slots:
-    """So many places to run a job; each has a number, the lowest free one is handed out."""
+    """So many places to run a job; each has a number, the lowest free one is handed out. Who wants
+    one slot and no other is served before those who take any."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._free = list(range(count))
-        self._open = asyncio.Semaphore(count)
+        self._free = set(range(count))
+        self._waiting: list[tuple[int | None, asyncio.Future[int]]] = []
 
     @asynccontextmanager
-    async def take(self) -> AsyncGenerator[int]:
-        async with self._open:
-            slot = heapq.heappop(self._free)
-            try:
-                yield slot
-            finally:
-                heapq.heappush(self._free, slot)
+    async def take(self, slot: int | None = None) -> AsyncGenerator[int]:
+        """``slot``: that one and no other (None, or one that there is not: any)."""
+        wanted = slot if slot is not None and slot < self.count else None
+        given: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((wanted, given))
+        self._hand_out()
+        try:
+            yield await given
+        finally:
+            self._waiting = [each for each in self._waiting if each[1] is not given]
+            if given.done() and not given.cancelled():
+                self._free.add(given.result())
+                self._hand_out()
+
+    def _hand_out(self) -> None:
+        for only in (True, False):
+            for wanted, given in list(self._waiting):
+                slot = wanted if only else min(self._free, default=None)
+                if (wanted is not None) is only and slot in self._free and not given.done():
+                    self._free.remove(slot)
+                    self._waiting.remove((wanted, given))
+                    given.set_result(slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +144,23 @@ class Pair:
     master: Measurement
     candidate: Measurement
 
+    @property
+    def both(self) -> tuple[Measurement, Measurement]:
+        return self.master, self.candidate
+
+    @property
+    def mixed(self) -> bool:
+        """The two ran on different kinds of machines: they tell nothing of each other."""
+        return self.candidate.host != self.master.host
+
     def gain(self, sign: float) -> float | None:
-        """Positive is better; None where one of the two gave no metric."""
-        if self.candidate.metric is None or self.master.metric is None:
+        """Positive is better; None where one of the two gave no metric, or they are mixed."""
+        if self.candidate.metric is None or self.master.metric is None or self.mixed:
             return None
         return sign * (self.candidate.metric - self.master.metric)
 
     def holdout_gain(self, sign: float) -> float | None:
-        if self.candidate.holdout is None or self.master.holdout is None:
+        if self.candidate.holdout is None or self.master.holdout is None or self.mixed:
             return None
         return sign * (self.candidate.holdout - self.master.holdout)
 
@@ -275,6 +300,8 @@ class Lab:
     row: int = 0
     masters: list[Master] = field(default_factory=list[Master])
     made: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    hosts: Hosts = field(default_factory=Hosts)
+    canaries: int = 0
     ending: bool = False
     late_seeds: int = 0
     ablation: Ablation | None = None

@@ -9,6 +9,7 @@ from manyhands.runtime import Run
 from manyhands.teams.lab.ablation import STOPPED, ablate, ending
 from manyhands.teams.lab.cast import Cast
 from manyhands.teams.lab.closing import Outcome, conclude, progress
+from manyhands.teams.lab.drift import canaries
 from manyhands.teams.lab.experiment import (
     enqueue,
     keep,
@@ -95,6 +96,7 @@ async def explore(run: Run, lab: Lab, candidates: list[Candidate]) -> None:
             await screen(scope, lab, candidate)
 
     await run.map("work", attempt, candidates, key_of=lambda c: c.id)
+    await canaries(run, lab, candidates)
     for candidate in candidates:
         await place(run, lab, candidate)
 
@@ -113,6 +115,7 @@ async def promotions(run: Run, lab: Lab, *, only_clear: bool) -> int:
         ready,
         key_of=lambda c: c.id,
     )
+    lab.hosts.see((m for _, pairs in tested for p in pairs for m in p.both), lab.master.commit)
     ranked = sorted(zip(ready, tested, strict=True), key=lambda ct: -ct[1][0].gain)
     for candidate, (decision, pairs) in ranked:
         candidate.decide(decision, pairs, lab.sign)
