@@ -102,7 +102,9 @@ async def ending(run: Run, lab: Lab, reason: str) -> bool:
         why = "a person stopped the campaign"
     elif not lab.surviving:
         why = "nothing was promoted"
-    await run.record("ending", "lab:phase", {"phase": "ending" if why else "ablation"})
+    await run.record(
+        "ending", "lab:phase", {"phase": "ending" if why else "ablation", "reason": reason}
+    )
     if why:
         lab.ablation = Ablation(master=lab.master.commit, skipped=why, left=lab.runs_left)
         await _record(run, lab.ablation)
@@ -162,7 +164,7 @@ async def _begin(run: Run, lab: Lab, change: Experiment) -> _Trial:
 async def _measure(run: Run, lab: Lab, trials: Sequence[_Trial]) -> None:
     """Seeds for all trials side by side until each is decided, or the runs are used up."""
     open_ = [t for t in trials if not t.fate]
-    _shed(lab, open_, ablation_gate(lab.study, max(1, len(open_))).first)
+    _shed(lab, open_, ablation_gate(lab.study, max(1, len(open_))).first, least=1)
     asked = [t for t in open_ if not t.fate]
     if not asked:
         return
@@ -183,11 +185,12 @@ async def _measure(run: Run, lab: Lab, trials: Sequence[_Trial]) -> None:
     _verdicts(lab, asked)
 
 
-def _shed(lab: Lab, open_: list[_Trial], seeds: int) -> None:
-    """Give up those that look most needed until the runs left do for ``seeds`` more of the rest."""
+def _shed(lab: Lab, open_: list[_Trial], seeds: int, *, least: int = 0) -> None:
+    """Give up those that look most needed until the runs left do for ``seeds`` more of the rest,
+    or ``least`` of them are left."""
     left = lab.runs_left - LEAST_TO_CONFIRM
     waiting = sorted(open_, key=lambda t: (t.looks_needed(lab.sign), t.change.id))
-    while waiting and (1 + len(waiting)) * seeds > left:
+    while len(waiting) > least and (1 + len(waiting)) * seeds > left:
         trial = waiting.pop()
         need = (1 + len(waiting) + 1) * seeds + LEAST_TO_CONFIRM
         trial.end("undecided", f"{need} more runs were needed, {max(lab.runs_left, 0)} were left")
@@ -232,9 +235,7 @@ def _verdicts(lab: Lab, asked: Sequence[_Trial]) -> None:
     for trial, needed in zip(asked, shown, strict=True):
         if trial.fate == "decided":
             gain = trial.looks_needed(lab.sign)
-            told = (
-                f"the master is {gain:+.4g} better with it over {len(trial.gains(lab.sign))} seeds"
-            )
+            told = f"gain {gain:+.4g} with it over {len(trial.gains(lab.sign))} seeds"
             trial.end(
                 "kept" if needed else "dropped",
                 f"shown to help: {told}" if needed else f"not shown to help: {told}",
