@@ -18,7 +18,7 @@ from pathlib import Path
 
 from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.config import Config
-from manyhands.ports import Isolation, JobResult, JobSpec
+from manyhands.ports import Isolation, JobResult, JobRunner, JobSpec
 from manyhands.runtime import Runtime, Status
 from manyhands.teams.lab.records import LedgerRow
 from manyhands.teams.lab.state import Order
@@ -31,10 +31,11 @@ INCIDENTAL = {"duration", "cpu_seconds", "peak_memory_mb", "created_at", "starte
 
 
 class LoggedJobs:
-    """The real runner; every job that ended is noted in a file that no sandbox sees."""
+    """The real runner, or ``inner``; every job that ended is noted in a file that no sandbox
+    sees."""
 
-    def __init__(self, log: Path) -> None:
-        self._inner = LocalJobRunner()
+    def __init__(self, log: Path, inner: JobRunner | None = None) -> None:
+        self._inner = inner or LocalJobRunner()
         self._log = log
 
     @property
@@ -60,6 +61,7 @@ class Lives:
     folder: Path
     runs: int
     seed: int = 1
+    jobs: JobRunner | None = None
 
     @property
     def journal(self) -> Path:
@@ -102,7 +104,7 @@ class Lives:
             if (moment, count) == at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        workflow = lab_workflow(Config(), models={}, jobs=LoggedJobs(self.log))
+        workflow = lab_workflow(Config(), models={}, jobs=LoggedJobs(self.log, self.jobs))
         async with Runtime.open(
             self.journal, workflows=[workflow], on_boundary=boundary if at else None
         ) as runtime:
@@ -150,6 +152,12 @@ class Lives:
         if self._begun():
             self._read(lambda r: found.extend(e.type for e in r.journal.events(RUN)))
         return sum(type_ not in ("run.opened", "step.started") for type_ in found)
+
+    def boundary_of(self, type_: str) -> int:
+        """How many events the journal has up to the first of this type."""
+        found: list[str] = []
+        self._read(lambda r: found.extend(e.type for e in r.journal.events(RUN)))
+        return found.index(type_) + 1
 
     def jobs_ended(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []

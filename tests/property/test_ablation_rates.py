@@ -14,7 +14,7 @@ from tests.studies.campaigns import end_of_campaign, rates
 
 
 def test_useless_changes_are_dropped_and_true_ones_stay() -> None:
-    found = rates((0.0, 2.0, 0.0, 2.0), 25)
+    found = rates((0.0, 2.0, 0.0, 2.0), 15)
     assert found.useless_dropped >= 0.95
     assert found.true_kept >= 0.98
 
@@ -40,7 +40,7 @@ def test_rates_over_many_campaigns(
     assert kept is None or found.true_kept >= kept
 
 
-@pytest.mark.parametrize("runs", [0, 5, 12, 19, 20, 33, 60, 120])
+@pytest.mark.parametrize("runs", [0, 5, 12, 20, 60])
 def test_no_budget_is_passed_and_what_it_did_not_do_for_stays(runs: int) -> None:
     ends = [end_of_campaign((0.0, 1.0, 3.0), seed, runs=runs) for seed in range(3)]
     assert all(end.runs <= runs for end in ends)
@@ -58,7 +58,7 @@ def test_what_looks_most_needed_is_left_out_first_when_runs_are_short() -> None:
 def test_changes_that_each_do_without_the_other_are_not_both_dropped() -> None:
     """Either alone gives the whole gain: each by itself seems unneeded, both are not."""
     both_gone = 0
-    for seed in range(10):
+    for seed in range(6):
         end = end_of_campaign((4.0, 4.0), seed, pairs={(0, 1): -4.0})
         both_gone += end.dropped == (True, True)
         assert any(end.dropped), "one of the two is not needed"
