@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from manyhands.adapters.jobs.local import LocalJobRunner
@@ -37,6 +38,7 @@ class LoggedJobs:
     def __init__(self, log: Path, inner: JobRunner | None = None) -> None:
         self._inner = inner or LocalJobRunner()
         self._log = log
+        self.ending = False
 
     @property
     def isolation(self) -> Isolation:
@@ -45,6 +47,7 @@ class LoggedJobs:
     async def run(
         self, spec: JobSpec, on_output: Callable[[bytes], None] | None = None
     ) -> JobResult:
+        self.ending |= spec.labels.get("phase") == "ablate"
         result = await self._inner.run(spec, on_output)
         with self._log.open("a") as log:
             log.write(f"{spec.key}\n")
@@ -79,6 +82,9 @@ class Lives:
     ) -> bool:
         """One life: killed at the n-th append boundary of this process, or after so many seconds.
 
+        A boundary is ``before`` or ``after`` an append; ``ending`` counts both from the first job
+        of the ablation on.
+
         True: the study has come to its end.
         """
         pid = os.fork()
@@ -100,11 +106,13 @@ class Lives:
         return True
 
     async def _work(self, at: tuple[str, int] | None) -> None:
-        def boundary(moment: str, count: int) -> None:
-            if (moment, count) == at:
+        jobs, late = LoggedJobs(self.log, self.jobs), count(1)
+
+        def boundary(moment: str, number: int) -> None:
+            if (moment, number) == at or (jobs.ending and ("ending", next(late)) == at):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        workflow = lab_workflow(Config(), models={}, jobs=LoggedJobs(self.log, self.jobs))
+        workflow = lab_workflow(Config(), models={}, jobs=jobs)
         async with Runtime.open(
             self.journal, workflows=[workflow], on_boundary=boundary if at else None
         ) as runtime:
@@ -152,12 +160,6 @@ class Lives:
         if self._begun():
             self._read(lambda r: found.extend(e.type for e in r.journal.events(RUN)))
         return sum(type_ not in ("run.opened", "step.started") for type_ in found)
-
-    def boundary_of(self, type_: str) -> int:
-        """How many events the journal has up to the first of this type."""
-        found: list[str] = []
-        self._read(lambda r: found.extend(e.type for e in r.journal.events(RUN)))
-        return found.index(type_) + 1
 
     def jobs_ended(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
