@@ -606,7 +606,12 @@ def interaction_figure(story: Story, theme: Theme = PRINT) -> Figure:
         if f.interaction is not None
     ]
     title = "Interactions: what two changes give beyond the sum of each"
-    return _forest(lines, title, f"← in each other's way   {_short(story.metric)}   →", theme)
+    return _forest(
+        lines,
+        title,
+        f"← in each other's way · {_short(story.metric)} · they help each other →",
+        theme,
+    )
 
 
 def _change(experiment: str, title: str) -> str:
@@ -624,7 +629,7 @@ def _forest(lines: Sequence[_Line], title: str, label: str, theme: Theme) -> Fig
         for at, line in enumerate(lines):
             colour = line.look.colour
             if line.values:
-                dots = [at] * len(line.values)
+                dots = [at - 0.2] * len(line.values)
                 axes.scatter(line.values, dots, s=10, c=colour, alpha=0.45, linewidths=0, zorder=3)
             if line.low is not None and line.high is not None:
                 axes.plot([line.low, line.high], [at] * 2, color=colour, linewidth=2.2, zorder=4)
