@@ -22,6 +22,12 @@ Values = Mapping[str, float]
 Law = Callable[[Values, str], float]
 
 
+def lucky(values: Values, phase: str) -> float:
+    """A is worth three standard deviations. B does nothing, and was lucky when it was promoted."""
+    luck = 2.5 if phase in ("screen", "confirm") else 0.0
+    return -3.0 * values["A"] - luck * values["B"]
+
+
 def noise(*about: object) -> float:
     """A standard normal number that is a function of ``about``."""
     digest = hashlib.sha256(repr(about).encode()).digest()

@@ -100,9 +100,9 @@ async def ending(run: Run, lab: Lab, reason: str) -> bool:
         why = "it is switched off in study.toml"
     elif reason == STOPPED and not rules.when_stopped:
         why = "a person stopped the campaign"
-    elif not lab.surviving:
-        why = "nothing was promoted"
-    await run.record("ending", "lab:phase", {"phase": "ending" if why else "ablation"})
+    await run.record(
+        "ending", "lab:phase", {"phase": "ending" if why else "ablation", "reason": reason}
+    )
     if why:
         lab.ablation = Ablation(master=lab.master.commit, skipped=why, left=lab.runs_left)
         await _record(run, lab.ablation)
@@ -112,7 +112,12 @@ async def ending(run: Run, lab: Lab, reason: str) -> bool:
 async def ablate(run: Run, lab: Lab) -> None:
     """Take out what is not needed; what was found is in ``lab.ablation`` and in the journal."""
     async with run.scope("ablation") as scope:
-        await _ablate(scope, lab)
+        if lab.surviving:
+            await _ablate(scope, lab)
+        else:
+            why = "nothing was promoted"
+            lab.ablation = Ablation(master=lab.master.commit, skipped=why, left=lab.runs_left)
+            await _record(scope, lab.ablation)
 
 
 async def _ablate(run: Run, lab: Lab) -> None:
@@ -162,7 +167,8 @@ async def _begin(run: Run, lab: Lab, change: Experiment) -> _Trial:
 async def _measure(run: Run, lab: Lab, trials: Sequence[_Trial]) -> None:
     """Seeds for all trials side by side until each is decided, or the runs are used up."""
     open_ = [t for t in trials if not t.fate]
-    _shed(lab, open_, ablation_gate(lab.study, max(1, len(open_))).first)
+    first = ablation_gate(lab.study, max(1, len(open_))).first
+    _shed(lab, open_, first, LEAST_TO_CONFIRM, least=1)
     asked = [t for t in open_ if not t.fate]
     if not asked:
         return
@@ -174,7 +180,10 @@ async def _measure(run: Run, lab: Lab, trials: Sequence[_Trial]) -> None:
                 trial.end("undecided", "stopped by a person before it was decided")
             break
         more = max(next_pairs(settings, t.gains(lab.sign)) for t in open_)
-        _shed(lab, open_, more)
+        # What is decided and not shown to help is worth more runs than to show another's worth:
+        # what is undecided stays, as what is shown to help does.
+        drops = any(t.decision and t.decision.verdict == "not_better" for t in asked)
+        _shed(lab, open_, more, lab.least_ablation if drops else LEAST_TO_CONFIRM)
         open_ = [t for t in open_ if not t.fate]
         await _look(run, lab, f"look-{look}", open_, lab.more_seeds(more) if open_ else [])
         look += 1
@@ -183,13 +192,14 @@ async def _measure(run: Run, lab: Lab, trials: Sequence[_Trial]) -> None:
     _verdicts(lab, asked)
 
 
-def _shed(lab: Lab, open_: list[_Trial], seeds: int) -> None:
-    """Give up those that look most needed until the runs left do for ``seeds`` more of the rest."""
-    left = lab.runs_left - LEAST_TO_CONFIRM
+def _shed(lab: Lab, open_: list[_Trial], seeds: int, held: int, *, least: int = 0) -> None:
+    """Give up those that look most needed until the runs left do for ``seeds`` more of the rest,
+    or ``least`` of them are left. ``held``: runs that are kept for confirming a drop."""
+    left = lab.runs_left - held
     waiting = sorted(open_, key=lambda t: (t.looks_needed(lab.sign), t.change.id))
-    while waiting and (1 + len(waiting)) * seeds > left:
+    while len(waiting) > least and (1 + len(waiting)) * seeds > left:
         trial = waiting.pop()
-        need = (1 + len(waiting) + 1) * seeds + LEAST_TO_CONFIRM
+        need = (1 + len(waiting) + 1) * seeds + held
         trial.end("undecided", f"{need} more runs were needed, {max(lab.runs_left, 0)} were left")
 
 
@@ -232,9 +242,7 @@ def _verdicts(lab: Lab, asked: Sequence[_Trial]) -> None:
     for trial, needed in zip(asked, shown, strict=True):
         if trial.fate == "decided":
             gain = trial.looks_needed(lab.sign)
-            told = (
-                f"the master is {gain:+.4g} better with it over {len(trial.gains(lab.sign))} seeds"
-            )
+            told = f"gain {gain:+.4g} with it over {len(trial.gains(lab.sign))} seeds"
             trial.end(
                 "kept" if needed else "dropped",
                 f"shown to help: {told}" if needed else f"not shown to help: {told}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from manyhands.errors import AgentError, StepFailed, StudyError
@@ -11,6 +11,7 @@ from manyhands.teams.lab.gate import screen as worth_confirming
 from manyhands.teams.lab.measure import measure
 from manyhands.teams.lab.memory import attempt
 from manyhands.teams.lab.preflight import preflight, program
+from manyhands.teams.lab.queue import BY_WORDS, novelty, ranked
 from manyhands.teams.lab.records import (
     Experiment,
     FileEdit,
@@ -36,11 +37,12 @@ async def enqueue(
 ) -> list[Candidate]:
     """Persist the queue with its reviews; settle what was refused; return the rest, numbered."""
     lab.hypotheses += len(proposed)
-    verdicts = {r.hypothesis: r for r in reviews}
+    proposed = ranked(proposed, lab.study.config.promotion, lab.master.noise_sd)
+    verdicts = {r.hypothesis: _compared(lab, h, r) for h, r in _reviewed(proposed, reviews)}
     queue = {
         "ideas": [i.model_dump(mode="json") for i in ideas],
         "hypotheses": [h.model_dump(mode="json") for h in proposed],
-        "reviews": [r.model_dump(mode="json") for r in reviews],
+        "reviews": [r.model_dump(mode="json") for r in verdicts.values()],
     }
     await run.record("queue", "lab:queue", {"proposed": len(proposed)}, value=queue)
     accepted: list[Candidate] = []
@@ -56,7 +58,33 @@ async def enqueue(
                 review.rule if review else "not-reviewed", review.reason if review else ""
             )
             await settle(run, lab, candidate)
-    return accepted
+    return sorted(accepted, key=lambda c: c.hypothesis.rank)
+
+
+def _reviewed(
+    proposed: Sequence[Hypothesis], reviews: Sequence[Review]
+) -> Iterator[tuple[Hypothesis, Review]]:
+    by_id = {r.hypothesis: r for r in reviews}
+    yield from ((h, by_id[h.id]) for h in proposed if h.id in by_id)
+
+
+def _compared(lab: Lab, hypothesis: Hypothesis, review: Review) -> Review:
+    """An accepted review with the reason why it is no duplicate, or refused as one: by the program
+    that a setting's change makes, before a worker is asked."""
+    if not review.accepted:
+        return review
+    if hypothesis.kind != "setting":
+        return review.model_copy(update={"new": BY_WORDS})
+    try:
+        patch = setting_patch(lab.master_files, hypothesis)
+    except StudyError:
+        return review  # The worker says what is wrong with it.
+    files = lab.master_files | {e.path: e.text for e in patch.edits}
+    found = novelty(program(lab.study, files), lab.seen)
+    if not found.of:
+        return review.model_copy(update={"new": found.why})
+    told = {"accepted": False, "rule": "duplicate", "reason": found.why}
+    return review.model_copy(update=told)
 
 
 async def work(run: Run, lab: Lab, candidate: Candidate) -> None:
@@ -74,6 +102,7 @@ async def adopt(run: Run, lab: Lab, candidate: Candidate, patch: Patch) -> None:
     """Preflight the patched program; on success it becomes a commit on top of the master."""
     files = lab.master_files | {e.path: e.text for e in patch.edits}
     candidate.fingerprint = program(lab.study, files)
+    candidate.new = novelty(candidate.fingerprint, lab.seen).why
     violations = preflight(
         lab.study,
         lab.master_files,

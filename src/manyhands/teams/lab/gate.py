@@ -123,7 +123,7 @@ UNDECIDED, PROMOTED, FUTILE, CAPPED = 0, 1, 2, 3
 def next_pairs(settings: GateSettings, gains: Sequence[float]) -> int:
     """How many more pairs to run before the next look; 0 when the decision is made."""
     whole, crashed = _until_crash(settings, gains)
-    if crashed or decide_many(settings, whole[None, :]).outcome[0] != UNDECIDED:
+    if crashed or _one(settings, tuple(whole.tolist())).outcome[0] != UNDECIDED:
         return 0
     return next(look for look in settings.looks if look > len(whole)) - len(whole)
 
@@ -138,10 +138,16 @@ def decide(settings: GateSettings, gains: Sequence[float]) -> GateDecision | Non
     are `interval`.
     """
     whole, crashed = _until_crash(settings, gains)
-    trials = decide_many(settings, whole[None, :])
+    trials = _one(settings, tuple(whole.tolist()))
     if trials.outcome[0] != UNDECIDED:
         return _decision(settings, whole[: trials.pairs[0]], trials)
     return _crash(settings, whole) if crashed else None
+
+
+@lru_cache(maxsize=256)
+def _one(settings: GateSettings, gains: tuple[float, ...]) -> Trials:
+    """Kept: whoever asks for a decision asks next how many more pairs it takes."""
+    return decide_many(settings, np.asarray(gains, dtype=np.float64)[None, :])
 
 
 def _until_crash(settings: GateSettings, gains: Sequence[float]) -> tuple[Floats, bool]:

@@ -421,6 +421,7 @@ class Lab:
             steers=tuple(self.steers),
             attempts=frozenset(self.attempts),
             repository=self.repository,
+            masters=tuple(self.masters),
         )
 
     def manifest(self) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class LabView:
     ablation: Ablation | None = None
     factorials: list[Factorial] = field(default_factory=list[Factorial])
     stage: str = ""
+    reason: str = ""
     outcome: dict[str, Any] | None = None
     began_at: float = 0.0
     seq: int = 0
@@ -112,6 +113,7 @@ class LabView:
         match event.type:
             case "lab:phase":
                 self.stage = event.data["phase"]
+                self.reason = event.data.get("reason", self.reason)
             case "lab:ablation":
                 self.ablation = Ablation.model_validate(value)
             case "lab:factorial":
