@@ -12,7 +12,7 @@ import pytest
 from manyhands.ports import Isolation, JobResult, JobSpec
 from manyhands.teams.lab.algorithms import cast_of_algorithms
 from manyhands.teams.lab.closing import odd
-from manyhands.teams.lab.records import Phase, Verdict
+from manyhands.teams.lab.records import LedgerRow, Phase, Verdict
 from manyhands.teams.lab.view import LabView
 from tests.studies import lay_out
 from tests.studies.casts import run_study
@@ -20,7 +20,6 @@ from tests.studies.landscape import SimulatedJobs
 
 #: Twice the noise of a run, and seven times.
 TWICE, LARGE = 2.0, 7.0
-TOLD = ("", "new")
 
 
 @dataclass
@@ -60,25 +59,40 @@ async def study_on(folder: Path, world: int, *, told: bool, offset: float, **mor
     return await run_study(folder, study, cast_of_algorithms(world), runs=90, slots=2, jobs=jobs)
 
 
+def pairs_of(view: LabView) -> list[tuple[LedgerRow, LedgerRow]]:
+    """Candidate and master of each pair, in the order of the ledger."""
+    confirmed = [r for r in view.rows if r.phase is Phase.CONFIRM]
+    masters = {(r.experiment, r.seed): r for r in confirmed if r.verdict is Verdict.BASELINE}
+    mine = [r for r in confirmed if r.verdict is not Verdict.BASELINE]
+    found = [(r, masters[r.experiment, r.seed]) for r in mine]
+    assert found
+    return found
+
+
 def kinds(view: LabView) -> set[str]:
     return {a.kind for a in odd(view)}
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_an_offset_of_a_host_is_flagged_and_promotes_nothing(
-    tmp_path: Path, told: bool
-) -> None:
-    view = await study_on(tmp_path / "a", 1, told=told, offset=LARGE)
+async def test_kinds_of_machines_are_told_apart_and_never_compared(tmp_path: Path) -> None:
+    view = await study_on(tmp_path / "a", 1, told=True, offset=LARGE)
+    assert {"off-host-drift", "hardware-change"} <= kinds(view)
+    assert {row.host for row in view.rows} == {"new, 8 cores", "old, 4 cores"}
+    assert any(row.phase is Phase.CANARY for row in view.rows)
+    screened = [e.screen_gain for e in view.experiments if e.screen_gain is not None]
+    assert screened
+    assert max(abs(gain) for gain in screened) < LARGE - 1.5
+    for mine, other in pairs_of(view):
+        assert mine.host == other.host
+
+
+async def test_an_offset_that_no_job_tells_of_is_seen_and_avoided(tmp_path: Path) -> None:
+    """From then on both runs of a pair are in one slot."""
+    view = await study_on(tmp_path / "a", 1, told=False, offset=LARGE)
     assert "off-host-drift" in kinds(view)
-    assert ("hardware-change" in kinds(view)) is told
-    assert [e.id for e in view.experiments if e.verdict is Verdict.PROMOTED] == []
-    if told:
-        for row in view.rows:
-            assert row.host in ("new, 8 cores", "old, 4 cores")
-        screened = [e.screen_gain for e in view.experiments if e.screen_gain is not None]
-        assert screened
-        assert max(abs(gain) for gain in screened) < LARGE - 1.5
-        assert any(r.phase is Phase.CANARY for r in view.rows)
+    assert "hardware-change" not in kinds(view)
+    assert any("slot " in a.text for a in odd(view) if a.kind == "off-host-drift")
+    *_, last = pairs_of(view)
+    assert last[0].slot == last[1].slot
 
 
 @pytest.mark.slow

@@ -210,14 +210,15 @@ async def _look(
     arms = [(name, seed) for seed in seeds for name in programs]
 
     async def arm(scope: Run, item: tuple[str, int]) -> Measurement:
-        return await measure(scope, lab, programs[item[0]], item[1], Phase.ABLATE)
+        return await measure(
+            scope, lab, programs[item[0]], item[1], Phase.ABLATE, slot=lab.pin(item[1])
+        )
 
     measured = await run.map(key, arm, arms, key_of=lambda item: f"{item[0]}-{item[1]}")
     found = dict(zip(arms, measured, strict=True))
     for trial in open_:
-        trial.pairs += [
-            Pair(seed, found[trial.change.id, seed], found["master", seed]) for seed in seeds
-        ]
+        pairs = [Pair(seed, found[trial.change.id, seed], found["master", seed]) for seed in seeds]
+        trial.pairs += [pair for pair in pairs if not pair.mixed]
 
 
 def _judge(lab: Lab, trial: _Trial, gate: partial[GateDecision | None]) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from manyhands.errors import AgentError, StepFailed, StudyError
 from manyhands.runtime import Run
 from manyhands.teams.lab.gate import screen as worth_confirming
+from manyhands.teams.lab.hosts import offsets
 from manyhands.teams.lab.measure import measure
 from manyhands.teams.lab.memory import attempt
 from manyhands.teams.lab.preflight import preflight, program
@@ -269,6 +270,7 @@ async def ledger_rows(
     for row in rows:
         await run.record(f"row-{row.row}", "lab:row", row.model_dump(mode="json"))
     lab.rows += rows
+    lab.uneven = lab.uneven or any(offsets(lab.rows, (lab.master,)))
     return rows
 
 

@@ -23,7 +23,13 @@ from manyhands.teams.lab.gate import CRASHED, GateSettings, decide, gate_at, int
 from manyhands.teams.lab.lineage import combined, editable, together, without
 from manyhands.teams.lab.measure import measure
 from manyhands.teams.lab.preflight import program
-from manyhands.teams.lab.promotion import MASTER_RETRIES, only_on_validation, promote, undecided
+from manyhands.teams.lab.promotion import (
+    MASTER_RETRIES,
+    only_on_validation,
+    promote,
+    undecided,
+    usable,
+)
 from manyhands.teams.lab.records import (
     Experiment,
     Factorial,
@@ -232,13 +238,13 @@ async def _contest(
     seeds = lab.more_seeds(2 * gate.max_pairs + settings.max_pairs)
     while True:
         pairs = _paired(plan)
-        usable = [p for p in pairs if p.master.metric is not None]
-        gains = [CRASHED if (g := p.gain(lab.sign)) is None else g for p in usable]
+        good = [p for p in pairs if usable(p)]
+        gains = [CRASHED if (g := p.gain(lab.sign)) is None else g for p in good]
         if (decision := decide(gate, gains)) is not None:
             break
         more = seeds[count : count + next_pairs(gate, gains)]
         arms = _ARMS if count < settings.max_pairs else ("both", plan.master)
-        if len(arms) * len(more) > lab.runs_left or len(pairs) - len(usable) > MASTER_RETRIES:
+        if len(arms) * len(more) > lab.runs_left or len(pairs) - len(good) > MASTER_RETRIES:
             why = f"{len(arms) * len(more)} more runs were needed, {lab.runs_left} were left"
             decision = undecided(gate, gains, why)
             break
@@ -311,7 +317,9 @@ async def _look(
         arm, seed = item
         phase = Phase.CONFIRM if arm in deciding else Phase.FACTORIAL
         sealed = arm in deciding
-        return await measure(scope, lab, plan.commits[arm], seed, phase, holdout=sealed)
+        return await measure(
+            scope, lab, plan.commits[arm], seed, phase, holdout=sealed, slot=lab.pin(seed)
+        )
 
     found = await run.map(key, one, items, key_of=lambda item: f"{item[0]}-{item[1]}")
     for (arm, seed), measured in zip(items, found, strict=True):
@@ -320,9 +328,9 @@ async def _look(
 
 def _interactions(lab: Lab, plan: _Plan) -> Iterator[float]:
     for seed in plan.runs["both"]:
-        values = [plan.runs[arm][seed].metric for arm in _ARMS if seed in plan.runs[arm]]
-        known = [v for v in values if v is not None]
-        if len(known) == len(_ARMS):
+        found = [plan.runs[arm][seed] for arm in _ARMS if seed in plan.runs[arm]]
+        known = [m.metric for m in found if m.metric is not None]
+        if len(known) == len(_ARMS) and len({m.host for m in found}) == 1:
             both, first, second, neither = known
             yield lab.sign * (both - first - second + neither)
 

@@ -56,11 +56,11 @@ async def compare(
     while True:
         # A pair whose other run failed, or that two kinds of machines made, is no pair; the seed
         # after it is measured instead.
-        usable = [p for p in pairs if _usable(p)]
-        gains = [CRASHED if (g := p.gain(lab.sign)) is None else g for p in usable]
+        good = [p for p in pairs if usable(p)]
+        gains = [CRASHED if (g := p.gain(lab.sign)) is None else g for p in good]
         if (decision := decide(settings, gains)) is not None:
             return decision, pairs
-        if len(pairs) - len(usable) > MASTER_RETRIES:
+        if len(pairs) - len(good) > MASTER_RETRIES:
             mixed = sum(p.mixed for p in pairs if p.master.metric is not None)
             why = f"the master itself failed in more than {MASTER_RETRIES} runs"
             if mixed:
@@ -78,30 +78,23 @@ async def compare(
         )
 
 
-def _usable(pair: Pair) -> bool:
-    """A crash of the better one counts, wherever it was."""
+def usable(pair: Pair) -> bool:
+    """Not where the other's run failed, or the two ran on different kinds of machines. A crash of
+    the better one counts, wherever it was."""
     if pair.master.metric is None:
         return False
     return pair.candidate.metric is None or not pair.mixed
 
 
 async def _pair(run: Run, lab: Lab, contest: Contest, seed: int) -> Pair:
-    """Side by side; one after the other in one slot where this study knows several kinds of
-    machines. They begin by turns, so that neither always gets the first slot, or the cooler
-    machine."""
+    """They begin by turns, so that neither always gets the first slot, or the cooler machine."""
     turn = (contest.other, contest.better)[:: 1 if seed % 2 else -1]
-
-    async def one(commit: str, slot: int | None = None) -> Measurement:
-        return await measure(
-            run, lab, commit, seed, contest.phase, holdout=contest.sealed, slot=slot
-        )
-
-    if lab.hosts.several:
-        first = await one(turn[0])
-        found = {turn[0]: first, turn[1]: await one(turn[1], first.slot)}
-    else:
-        found = dict(zip(turn, await asyncio.gather(*map(one, turn)), strict=True))
-    return Pair(seed, found[contest.other], found[contest.better])
+    sealed, slot = contest.sealed, lab.pin(seed)
+    found = await asyncio.gather(
+        *(measure(run, lab, c, seed, contest.phase, holdout=sealed, slot=slot) for c in turn)
+    )
+    of = dict(zip(turn, found, strict=True))
+    return Pair(seed, of[contest.other], of[contest.better])
 
 
 def undecided(settings: GateSettings, gains: list[float], why: str) -> GateDecision:

@@ -270,8 +270,9 @@ def dropped_of(ablation: Ablation | None) -> frozenset[str]:
 @dataclass(slots=True)
 class Lab:
     """One study in progress. ``runs``: training runs begun so far, over all phases. ``made``: the
-    experiment and the hypothesis of each commit. ``ending``: the rounds are over, and what was held
-    back for the end may be used."""
+    experiment and the hypothesis of each commit. ``canaries``: how many there were. ``uneven``: a
+    master measures otherwise in one place than in the others. ``ending``: the rounds are over, and
+    what was held back for the end may be used."""
 
     order: Order
     study: Study
@@ -302,6 +303,7 @@ class Lab:
     made: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     hosts: Hosts = field(default_factory=Hosts)
     canaries: int = 0
+    uneven: bool = False
     ending: bool = False
     late_seeds: int = 0
     ablation: Ablation | None = None
@@ -375,6 +377,11 @@ class Lab:
         count = min(max(1, self.slots.count // 4), clear)
         taken, self.promising = self.promising[:count], self.promising[count:]
         return taken
+
+    def pin(self, seed: int) -> int | None:
+        """The slot for all runs that are compared on this seed, where slots are known to differ
+        (None: any)."""
+        return seed % self.slots.count if self.hosts.several or self.uneven else None
 
     def next_row(self) -> int:
         self.row += 1
