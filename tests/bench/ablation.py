@@ -19,7 +19,7 @@ WORLDS = {
 
 
 def rows(options: Options) -> list[Row]:
-    campaigns = options.pick(400, 60)
+    campaigns = options.pick(400, 200)
     say(f"ablation: {campaigns} campaigns of each kind, Gaussian and heavy-tailed noise")
     return [
         row
