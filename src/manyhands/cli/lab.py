@@ -45,7 +45,7 @@ from manyhands.cli.runs import (
 )
 from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
 from manyhands.cli.tracking import beside, check_tracker, track_study
-from manyhands.config import ALGORITHM, Config, load_config, located_text
+from manyhands.config import Config, load_config, located_role, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
 from manyhands.wiring import LAB, LAB_ROLES, Endpoints, Tape, lab_fillers, lab_workflow, models_of
@@ -99,6 +99,10 @@ def run(
     `manyhands lab run . --runs 200 --slots 4`
 
     `manyhands lab run . --model ollama:qwen3:8b --role planner=algorithm`
+
+    `manyhands lab run . --role planner=algorithm:cmaes`
+
+    `manyhands lab run . --model ollama:qwen3:8b --role planner=single:ollama:qwen3:8b`
 
     `manyhands lab run . --model hf:Qwen/Qwen3-32B --papers hf`
 
@@ -182,7 +186,7 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--role {item!r}; roles: {', '.join(LAB_ROLES)}", next="write --role planner=MODEL"
             )
-        named[name] = spec if spec == ALGORITHM else located_text(spec, here)
+        named[name] = located_role(name, spec, here)
     return named
 
 
