@@ -75,7 +75,7 @@ async def test_a_stop_is_passed_on(fast_path: Path) -> None:
         await until(lambda: "go" in _waits(runtime))
         await runtime.command("p", "stop")
         (said,) = await handle.result()
-        assert "p-3 was stopped" in said
+        assert "p-3 was asked to stop while it waited for 'go'" in said
         assert runtime.view("p-3").status is Status.STOPPED
 
 

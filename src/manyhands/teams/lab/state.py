@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -55,35 +56,79 @@ class HubJobs(Record):
 class Order(Record):
     """What was asked for: the workflow's input. None (of ``papers``: '') leaves the study's own
     setting. ``papers``: the source of papers, a folder's path absolute. ``hub``: None, training
-    runs on this machine."""
+    runs on this machine. ``race``: the run whose slots it shares with others ('': its own)."""
 
     study: str
     seed: int = 1
     runs: int | None = Field(default=None, ge=1)
     experiments: int | None = Field(default=None, ge=1)
     slots: int | None = Field(default=None, ge=1)
+    plateau: int | None = Field(default=None, ge=1)
     campaign: str = ""
+    race: str = ""
     models: dict[str, str] = Field(default_factory=dict)
     papers: str = ""
     hub: HubJobs | None = None
 
 
-class Slots:
-    """So many places to run a job; each has a number, the lowest free one is handed out."""
+class Pool:
+    """So many places to run a job, for one study or several at once.
+
+    A free place goes to the owner that has the fewest jobs running, of those to the one that has
+    had the fewest, of those to the one that has waited longest; the lowest free number is given.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._free = list(range(count))
-        self._open = asyncio.Semaphore(count)
+        self._waiting: list[tuple[str, asyncio.Future[int]]] = []
+        self._running: Counter[str] = Counter()
+        self._had: Counter[str] = Counter()
+
+    async def acquire(self, owner: str) -> int:
+        place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((owner, place))
+        self._serve()
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.release(owner, place.result())
+            self._waiting = [each for each in self._waiting if each[1] is not place]
+            raise
+
+    def release(self, owner: str, place: int) -> None:
+        self._running[owner] -= 1
+        heapq.heappush(self._free, place)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._free and self._waiting:
+            ranks = [
+                (self._running[o], self._had[o], at) for at, (o, _) in enumerate(self._waiting)
+            ]
+            owner, place = self._waiting.pop(min(ranks)[2])
+            if not place.cancelled():
+                self._running[owner] += 1
+                self._had[owner] += 1
+                place.set_result(heapq.heappop(self._free))
+
+
+class Slots:
+    """What one study has of a pool: by default all of its own. ``count``: runs at once."""
+
+    def __init__(self, count: int, pool: Pool | None = None, owner: str = "") -> None:
+        self.count = count
+        self._pool = pool or Pool(count)
+        self._owner = owner
 
     @asynccontextmanager
     async def take(self) -> AsyncGenerator[int]:
-        async with self._open:
-            slot = heapq.heappop(self._free)
-            try:
-                yield slot
-            finally:
-                heapq.heappush(self._free, slot)
+        slot = await self._pool.acquire(self._owner)
+        try:
+            yield slot
+        finally:
+            self._pool.release(self._owner, slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +314,11 @@ class Lab:
         return limit - self.experiments if limit is not None else self.runs_left
 
     @property
+    def plateau(self) -> int:
+        """Experiments in a row without a promotion that end the study."""
+        return self.order.plateau or self.study.config.budget.plateau
+
+    @property
     def since_promotion(self) -> int:
         """Experiments since the last promotion, or since the start."""
         verdicts = [e.verdict for e in reversed(self.history)]
@@ -282,7 +332,7 @@ class Lab:
     def room(self) -> int:
         """How many experiments this round may screen: two waves, leaving enough for a first look
         at what waits already."""
-        if self.since_promotion >= self.study.config.budget.plateau:
+        if self.since_promotion >= self.plateau:
             return 0
         spare = self.runs_left - 2 * self.gate.first
         screens = spare // self.study.config.promotion.screen_seeds
