@@ -91,7 +91,7 @@ async def test_a_child_that_was_killed_does_not_end_its_parent(fast_path: Path) 
 
 async def test_a_workflow_that_nobody_has_is_refused(fast_path: Path) -> None:
     async with Runtime.open(fast_path) as runtime:
-        with pytest.raises(Exception, match="workflow 'work' of the child p-1"):
+        with pytest.raises(Exception, match="no workflow 'work' here; known: raw"):
             await runtime.run(Workflow("raw", _raw), None, run_id="p")
 
 

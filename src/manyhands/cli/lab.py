@@ -33,6 +33,7 @@ from manyhands.cli.lab_options import (
 from manyhands.cli.models import fetch
 from manyhands.cli.papers import papers as papers_command
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
+from manyhands.cli.race import race as race_command
 from manyhands.cli.runs import (
     AsJson,
     Journal,
@@ -58,6 +59,7 @@ app = typer.Typer(
 
 app.command("papers")(papers_command)
 app.command("track")(track_study)
+app.command("race")(race_command)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
 

@@ -221,13 +221,7 @@ class Runtime(Commands):
         if self.journal.read("SELECT 1 FROM runs WHERE run_id=?", run_id):
             handle = await self.resume(run_id)
         else:
-            versions = [v for name, v in self._workflows if name == workflow]
-            if not versions:
-                raise UnknownWorkflow(
-                    f"workflow {workflow!r} of the child {run_id}",
-                    next="open the runtime with that workflow in `workflows=`",
-                )
-            found = self._workflows[workflow, max(versions)]
+            found = self.workflow(workflow)
             handle = await self.start(found, input, run_id=run_id, budget=budget)
         stopping = asyncio.create_task(self._pass_stop_on(parent, run_id))
         try:
@@ -247,6 +241,17 @@ class Runtime(Commands):
             await parent.arrived.wait()
         with contextlib.suppress(ConfigError):  # it has just ended
             await self.command(run_id, "stop", idempotency_key=f"{parent.run_id} stops {run_id}")
+
+    def workflow(self, name: str) -> Workflow:
+        """The newest version that this runtime has. Raises `UnknownWorkflow`."""
+        versions = [v for known, v in self._workflows if known == name]
+        if not versions:
+            known = ", ".join(sorted({known for known, _ in self._workflows})) or "none"
+            raise UnknownWorkflow(
+                f"there is no workflow {name!r} here; known: {known}",
+                next="open the runtime with that workflow in `workflows=`",
+            )
+        return self._workflows[name, max(versions)]
 
     def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()

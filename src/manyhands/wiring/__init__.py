@@ -19,7 +19,7 @@ from manyhands.adapters.models.probe import Check, Found, Probe, probe
 from manyhands.config import MANNERS, PLANNERS, Config, RoleSpec, home, role_spec
 from manyhands.errors import ConfigError, RoleError
 from manyhands.ports import JobRunner, Model, PaperIndex
-from manyhands.runtime import Runtime, SkippingClock, Workflow
+from manyhands.runtime import Run, Runtime, SkippingClock, Workflow
 from manyhands.wiring.answer import answer_workflow
 from manyhands.wiring.code import code_workflow
 from manyhands.wiring.listing import Assigned, Listed, assigned, configured
@@ -41,12 +41,13 @@ if TYPE_CHECKING:
     from manyhands.teams.lab.cast import Cast
     from manyhands.teams.lab.hybrid import Manner
     from manyhands.teams.lab.samplers import Kind
-    from manyhands.teams.lab.state import Order
+    from manyhands.teams.lab.state import Order, Pool
 
 __all__ = [
     "LAB",
     "LAB_ROLES",
     "PROBE",
+    "RACE",
     "USUAL_PORTS",
     "Address",
     "Assigned",
@@ -81,15 +82,19 @@ __all__ = [
     "need_model",
     "open_runtime",
     "open_tape",
+    "planning_of",
     "probe",
+    "race_workflow",
     "secrets_known",
     "spec_for",
     "ways",
     "ways_told",
 ]
 
-LAB = "lab"
+LAB, RACE = "lab", "race"
 _USUAL = RoleSpec("")
+#: Race -> the slots that its arms share.
+Pools = dict[str, "Pool"]
 
 
 def journal_url(config: Config, named: str | None = None) -> str:
@@ -99,10 +104,12 @@ def journal_url(config: Config, named: str | None = None) -> str:
 
 def open_runtime(config: Config, journal: str | None = None, tape: Tape | None = None) -> Runtime:
     """The runtime with every workflow that can be resumed here. A replay does not wait."""
+    pools: Pools = {}
     return Runtime.open(
         journal_url(config, journal),
         workflows=[
-            lab_workflow(config, tape=tape),
+            lab_workflow(config, tape=tape, pools=pools),
+            race_workflow(pools=pools),
             answer_workflow(config, tape=tape),
             code_workflow(config, tape=tape),
         ],
@@ -127,11 +134,13 @@ def lab_workflow(
     models: Mapping[str, Model | Sequence[Model]] | None = None,
     jobs: JobRunner | None = None,
     tape: Tape | None = None,
+    pools: Pools | None = None,
 ) -> Workflow:
     """The lab. ``models``: role -> model (or several, to be tried in order), instead of what the
     order names (tests, notebooks). Its runs share their endpoints, and the ``tape`` that these are
-    recorded to or replayed from."""
+    recorded to or replayed from; those of a race its slots, by ``pools``."""
     endpoints = Endpoints(config, tape)
+    shared = {} if pools is None else pools
 
     async def run_lab(run: object, order: object) -> object:
         from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
@@ -144,9 +153,32 @@ def lab_workflow(
             else:
                 made = _tuples(models)
             filled = cast_of(asked, made, papers, planning_of(asked, config))
-            return await lab(run, asked, jobs=jobs or job_runner(asked), cast=filled)  # type: ignore[arg-type]
+            runner = jobs or job_runner(asked)
+            return await lab(run, asked, jobs=runner, cast=filled, pool=shared.get(asked.race))  # type: ignore[arg-type]
 
     return Workflow(LAB, run_lab)
+
+
+def race_workflow(*, jobs: JobRunner | None = None, pools: Pools) -> Workflow:
+    """Several labs under one roof; ``pools`` are those of the `lab_workflow` that runs its arms."""
+
+    async def run_race(run: Run, order: object) -> object:
+        from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - extra
+        from manyhands.teams.lab.race import race  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.race_records import RaceOrder  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.state import Pool  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
+
+        asked = RaceOrder.model_validate(order)
+        pool = Pool(asked.slots or load_study(Path(asked.study)).slot_count)
+        pools[run.id] = pool
+        try:
+            cast = cast_of_algorithms(asked.seed)
+            return await race(run, asked, jobs=jobs or job_runner(), cast=cast, pool=pool)
+        finally:
+            del pools[run.id]
+
+    return Workflow(RACE, run_race)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def compare(gains: Mapping[str, Mapping[str, float]], over: str = "") -> tuple[C
             continue
         differences = [gains[one][block] - gains[other][block] for block in shared]
         if (median(differences), fmean(differences)) < (0.0, 0.0):
-            one, other = other, one  # noqa: PLW2901
+            one, other = other, one
             differences = [-d for d in differences]
         found.append((one, other, differences, signed_rank(differences)))
     corrected = holm([p for *_, p in found])
@@ -76,9 +76,7 @@ def signed_rank(differences: Sequence[float]) -> float:
     differs."""
     if not any(differences):
         return 1.0
-    from scipy import stats  # noqa: PLC0415 - heavy, and of this one use
-
-    module = cast(Any, stats)
+    module = _stats()
     exact = len(differences) <= EXACT
     method = module.PermutationMethod(n_resamples=np.inf) if exact else "asymptotic"
     found = module.wilcoxon(list(differences), zero_method="pratt", method=method)
@@ -111,8 +109,13 @@ def band(values: Sequence[float], level: float = 0.95) -> tuple[float, float, fl
     mean = fmean(values)
     if len(values) < 2:
         return mean, mean, mean
-    from scipy import stats  # noqa: PLC0415 - heavy, and of this one use
-
-    quantile = float(cast(Any, stats).t.ppf(0.5 + level / 2, len(values) - 1))
+    quantile = float(_stats().t.ppf(0.5 + level / 2, len(values) - 1))
     reach = quantile * stdev(values) / math.sqrt(len(values))
     return mean, mean - reach, mean + reach
+
+
+def _stats() -> Any:
+    """SciPy's, which takes a second to load and has no types."""
+    from scipy import stats  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
+
+    return cast(Any, stats)
