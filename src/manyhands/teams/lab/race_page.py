@@ -139,7 +139,11 @@ def curves_figure(outcome: RaceOutcome, theme: Theme = PRINT) -> Figure:
             )
             if len(lanes) > 1:
                 low, high = [b[1] for b in bands], [b[2] for b in bands]
-                axes.fill_between(at, low, high, step="post", color=colour, alpha=0.13, linewidth=0)
+                axes.fill_between(at, low, high, step="post", color=colour, alpha=0.07, linewidth=0)
+                for edge in (low, high):
+                    axes.plot(
+                        at, edge, color=colour, linewidth=0.6, alpha=0.6, drawstyle="steps-post"
+                    )
         axes.set_xlim(0, end)
         axes.axhline(0.0, color=theme.ink, linewidth=0.7)
         bands_said = "mean over seeds, 95 % bands" if outcome.seeds > 1 else "one seed, no bands"
