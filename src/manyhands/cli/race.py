@@ -195,25 +195,17 @@ def _print(outcome: Any) -> None:
         verdict,
     )
 
+    rows = rows_of(outcome)
+    shown = {"gain": "gain", "interval": "95 %", "holdout": "holdout", "runs": "runs"}
+    shown |= {"time": "training"}
+    paid = {"tokens": "tokens", "usd": "usd"}
+    shown |= {name: word for name, word in paid.items() if any(r[name] != "none" for r in rows)}
     out.print()
     table(
-        ["arm", ">gain", ">95 %", ">holdout", ">promoted", ">runs", ">time", ">tokens", ">usd"],
-        [
-            (
-                plain(row["arm"])[:40],
-                row["gain"],
-                row["interval"],
-                row["holdout"],
-                row["promotions"],
-                row["runs"],
-                row["time"],
-                row["tokens"],
-                row["usd"],
-            )
-            for row in rows_of(outcome)
-        ],
+        ["arm", *(f">{word}" for word in shown.values())],
+        [(_short(row["arm"]), *(row[name] for name in shown)) for row in rows],
     )
-    for row in rows_of(outcome):
+    for row in rows:
         if row["failed"]:
             out.print(f"{plain(row['arm'])}: {row['failed']}", markup=False)
     _print_tests(outcome)
@@ -230,16 +222,22 @@ def _print(outcome: Any) -> None:
         out.print(f"  plot    {path}", markup=False, soft_wrap=True)
 
 
+def _short(arm: str) -> str:
+    """Both ends of a long name: how it plans, and the model's own name."""
+    name = plain(arm)
+    return name if len(name) <= 18 else f"{name[:7]}…{name[-10:]}"
+
+
 def _print_tests(outcome: Any) -> None:
     if not outcome.comparisons:
         return
     out.print()
     table(
-        ["better", "other", ">seeds won", ">median difference", ">p", ">p, Holm"],
+        ["better", "other", ">won", ">median", ">p", ">p, Holm"],
         [
             (
-                plain(c.better)[:40],
-                plain(c.other)[:40],
+                _short(c.better),
+                _short(c.other),
                 f"{c.wins} of {c.pairs}",
                 f"{c.difference:+.4g}",
                 f"{c.p_value:.2g}",
