@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from manyhands.teams.lab.axes import axis_of, read_value
 from manyhands.teams.lab.looks import mixed
 from manyhands.teams.lab.memory import fingerprint
-from manyhands.teams.lab.planner import FILLER, TpePlanner
+from manyhands.teams.lab.planner import FILLERS, Planner
 from manyhands.teams.lab.records import (
     Experiment,
     GateDecision,
@@ -25,6 +25,7 @@ from manyhands.teams.lab.records import (
     Note,
     Verdict,
 )
+from manyhands.teams.lab.samplers import Kind
 from manyhands.teams.lab.settings import Setting
 from manyhands.teams.lab.trials import Board
 
@@ -43,11 +44,11 @@ SPACE = {
 MASTER = Master(commit="m0", experiment="e0000", version=0, reference={1: 2.5}, noise_sd=0.01)
 
 
-def propose(n: int = 4, next_id: int = 1, *, seed: int = 1, **kwargs: object):
+def propose(n: int = 4, next_id: int = 1, *, seed: int = 1, kind: Kind = "tpe", **kwargs: object):
     given_ = {"settings": SPACE, "master": MASTER, "history": (), "ideas": ()} | kwargs
     notes = given_.pop("notes", ())
     pending = given_.pop("pending", ())
-    planner = TpePlanner(seed)
+    planner = Planner(seed, kind)
     return planner.propose(
         given_["settings"],
         given_["master"],
@@ -88,19 +89,59 @@ def tried(
     )  # fmt: skip
 
 
-def test_a_proposal_is_a_pure_function_of_its_inputs() -> None:
-    history = [tried("e0001", "LEARNING_RATE", 0.3, -0.05), tried("e0002", "DEPTH", 4, 0.02)]
-    once = propose(6, 3, history=history)
-    assert once == propose(6, 3, history=list(reversed(history)))
-    assert once != propose(6, 3, history=history, seed=2)
+KINDS: tuple[Kind, ...] = ("random", "tpe", "cmaes")
+
+
+def many(count: int) -> list[Experiment]:
+    """Trials of two settings, drawn once: a rate of 0.02 is best, no decay helps."""
+    rng = random.Random(3)
+    rates = [round(math.exp(rng.uniform(math.log(0.001), 0.0)), 4) for _ in range(count)]
+    return [
+        tried(f"e{n:04d}", "LEARNING_RATE", rate, 0.05 * (1.6 - abs(math.log(rate / 0.02))))
+        if n % 2
+        else tried(f"e{n:04d}", "DECAY", round(rate / 10, 5), -rate)
+        for n, rate in enumerate(rates)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [2, 30])
+def test_a_proposal_is_a_pure_function_of_its_inputs(kind: Kind, count: int) -> None:
+    history = many(count)
+    once = propose(6, 31, history=history, kind=kind)
+    assert once == propose(6, 31, history=list(reversed(history)), kind=kind)
+    assert once != propose(6, 31, history=history, kind=kind, seed=2)
+
+
+def test_chance_looks_everywhere_and_at_no_idea() -> None:
+    ideas = (Idea(title="Try DEPTH = 4", rationale="capacity"),)
+    found = [propose(1, n, seed=n, kind="random", ideas=ideas)[0] for n in range(1, 200)]
+    counts = {name: sum(h.setting == name for h in found) for name in set(SPACE) - {"SEED"}}
+    assert min(counts.values()) > 15, counts
+    rates = sorted(float(h.value) for h in found if h.setting == "LEARNING_RATE")
+    assert rates[0] < 0.004
+    assert rates[-1] > 0.3
+    assert 0.01 < rates[len(rates) // 2] < 0.1, "on the setting's own scale"
+
+
+def test_cmaes_looks_near_the_best_trials() -> None:
+    """Of its own points, most lie nearer to the best known rate than the master does."""
+    space = {name: SPACE[name] for name in ("LEARNING_RATE", "DECAY")}
+    found = propose(60, 31, history=many(30), kind="cmaes", settings=space)
+    mine = [h for h in found if h.source == "optuna-cmaes (cmaes)"]
+    rates = [float(h.value) for h in mine if h.setting == "LEARNING_RATE"]
+    assert len(rates) >= 4
+    nearer = sum(abs(math.log(r / 0.02)) < math.log(0.1 / 0.02) for r in rates)
+    assert nearer / len(rates) > 0.7
 
 
 def test_seeds_are_the_same_in_every_process() -> None:
     assert mixed(1, "a", 2.5) == 808200862
 
 
-def test_each_hypothesis_is_one_new_value_on_the_master() -> None:
-    found = propose(8)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_hypothesis_is_one_new_value_on_the_master(kind: Kind) -> None:
+    found = propose(8, kind=kind)
     assert [h.id for h in found] == [f"h{n:04d}" for n in range(1, 9)]
     assert [h.rank for h in found] == list(range(8))
     assert len({fingerprint(h) for h in found}) == 8
@@ -109,7 +150,7 @@ def test_each_hypothesis_is_one_new_value_on_the_master() -> None:
         assert h.kind == "setting"
         assert h.parent == "m0"
         assert h.value != setting.value
-        assert h.source.startswith(FILLER)
+        assert h.source.startswith(FILLERS[kind])
         assert type(h.value) is type(setting.value)
 
 

@@ -33,6 +33,7 @@ from manyhands.cli.lab_options import (
 from manyhands.cli.models import fetch
 from manyhands.cli.papers import papers as papers_command
 from manyhands.cli.printing import ago, err, out, plain, print_json, status, table
+from manyhands.cli.race import race as race_command
 from manyhands.cli.runs import (
     AsJson,
     Journal,
@@ -45,7 +46,7 @@ from manyhands.cli.runs import (
 )
 from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
 from manyhands.cli.tracking import beside, check_tracker, track_study
-from manyhands.config import ALGORITHM, Config, load_config, located_text
+from manyhands.config import Config, load_config, located_role, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
 from manyhands.wiring import LAB, LAB_ROLES, Endpoints, Tape, lab_fillers, lab_workflow, models_of
@@ -58,6 +59,7 @@ app = typer.Typer(
 
 app.command("papers")(papers_command)
 app.command("track")(track_study)
+app.command("race")(race_command)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
 
@@ -99,6 +101,10 @@ def run(
     `manyhands lab run . --runs 200 --slots 4`
 
     `manyhands lab run . --model ollama:qwen3:8b --role planner=algorithm`
+
+    `manyhands lab run . --role planner=algorithm:cmaes`
+
+    `manyhands lab run . --model ollama:qwen3:8b --role planner=single:ollama:qwen3:8b`
 
     `manyhands lab run . --model hf:Qwen/Qwen3-32B --papers hf`
 
@@ -182,7 +188,7 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--role {item!r}; roles: {', '.join(LAB_ROLES)}", next="write --role planner=MODEL"
             )
-        named[name] = spec if spec == ALGORITHM else located_text(spec, here)
+        named[name] = located_role(name, spec, here)
     return named
 
 

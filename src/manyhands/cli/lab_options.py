@@ -22,7 +22,13 @@ Filler = Annotated[
     ),
 ]
 Fillers = Annotated[
-    list[str] | None, typer.Option("--role", help="ROLE=MODEL, or ROLE=algorithm. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--role",
+        help="ROLE=MODEL, or ROLE=algorithm. The planner's algorithm is algorithm:tpe (default), "
+        "algorithm:cmaes or algorithm:random; its model plans with Optuna (planner=MODEL), alone "
+        "(single:MODEL), or with Optuna as a tool (advised:MODEL). Repeatable.",
+    ),
 ]
 Papers = Annotated[
     str,

@@ -21,8 +21,10 @@ from manyhands.config.specs import (
     ModelSpec,
     forms,
     located,
+    located_role,
     parse_spec,
     parse_specs,
+    role_spec,
     shown,
 )
 from manyhands.errors import ConfigError
@@ -256,7 +258,7 @@ class Config(_Frozen):
             )
             for name, each in self.models.items()
         }
-        roles = {r: m if m == ALGORITHM else there(m) for r, m in self.roles.items()}
+        roles = {r: located_role(r, m, folder) for r, m in self.roles.items()}
         default = there(self.model) if self.model else ""
         mcp = {
             name: each.model_copy(update={"cwd": str(folder / Path(each.cwd).expanduser())})
@@ -286,7 +288,8 @@ class Config(_Frozen):
     def _references(self) -> list[tuple[str, str]]:
         """Everywhere that a model is named, and the name."""
         found = [("model", self.model)] if self.model else []
-        found += [(f"roles.{r}", m) for r, m in self.roles.items() if m != ALGORITHM]
+        named = {r: role_spec(r, m).models for r, m in self.roles.items()}
+        found += [(f"roles.{r}", m) for r, m in named.items() if m]
         for name, each in self.models.items():
             found += [(f"models.{name}.fallback", text) for text in each.fallback]
         return found

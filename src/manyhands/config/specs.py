@@ -45,6 +45,10 @@ FORMS: tuple[tuple[str, str, str], ...] = (
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.gguf)")
 #: In the lab: no model.
 ALGORITHM = "algorithm"
+#: The lab's planner without a model; the first is what ``algorithm`` stands for.
+PLANNERS = ("tpe", "cmaes", "random")
+#: How a model plans in the lab; the first is what a model alone stands for.
+MANNERS = ("hybrid", "single", "advised")
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PROVIDER = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -120,6 +124,45 @@ def located(spec: ModelSpec, folder: Path) -> ModelSpec:
 def located_text(text: str, folder: Path) -> str:
     """`located`, for a text that names one model or several."""
     return ",".join(str(located(spec, folder)) for spec in parse_specs(text))
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSpec:
+    """Who fills a role. ``models`` is '' for an algorithm; ``how`` is of the lab's planner alone:
+    one of `PLANNERS` or of `MANNERS`, '' for the first."""
+
+    models: str
+    how: str = ""
+
+    def __str__(self) -> str:
+        if not self.models:
+            return f"{ALGORITHM}:{self.how}" if self.how else ALGORITHM
+        return f"{self.how}:{self.models}" if self.how else self.models
+
+
+def role_spec(role: str, text: str) -> RoleSpec:
+    """What ``text`` says of who fills ``role``; its models are not looked at. Raises `ConfigError`
+    for an algorithm that there is not, and for a manner of planning in another role."""
+    head, colon, rest = text.strip().partition(":")
+    if head == ALGORITHM:
+        found = RoleSpec("", rest)
+        if colon and rest not in PLANNERS:
+            listed = ", ".join(f"{ALGORITHM}:{name}" for name in PLANNERS)
+            raise ConfigError(f"{role}={text}: no such algorithm", next=f"write one of {listed}")
+    else:
+        found = RoleSpec(rest, head) if colon and head in MANNERS else RoleSpec(text.strip())
+    if found.how and role != "planner":
+        raise ConfigError(
+            f"{role}={text}: {head}: is for the planner", next=f"write {role}={rest or ALGORITHM}"
+        )
+    return found
+
+
+def located_role(role: str, text: str, folder: Path) -> str:
+    """`located_text`, for who fills a role."""
+    found = role_spec(role, text)
+    models = located_text(found.models, folder) if found.models else ""
+    return str(replace(found, models=models))
 
 
 def shown(text: str) -> str:

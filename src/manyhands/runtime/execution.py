@@ -8,7 +8,7 @@ effect in that breath too, so two that arrive together cannot hide each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,7 +49,8 @@ class Running:
 class Execution:
     """``artifacts``: as far as the workflow has come; ``state`` knows what it will do on replay.
 
-    ``doubt``: a step that was left in doubt by this process.
+    ``doubt``: a step that was left in doubt by this process. ``launch``: starts, or goes on with,
+    another run of the journal, and waits for its end.
     """
 
     run_id: str
@@ -59,6 +60,7 @@ class Execution:
     clock: Clock
     loop: asyncio.AbstractEventLoop
     on_append: Callable[[], None]
+    launch: Callable[[Execution, str, Any, str, Budget | None], Awaitable[Any]]
     unsent: list[Prepared] = field(default_factory=list[Prepared])
     claimed: dict[str, str] = field(default_factory=dict[str, str])
     within: set[str] = field(default_factory=set[str])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -148,6 +148,39 @@ class Run:
             self._paced,
         )
         return await perform(self._execution, self._pool, call)
+
+    async def child(
+        self,
+        key: str,
+        workflow: str,
+        input: Any = None,
+        *,
+        run_id: str,
+        budget: Budget | None = None,
+        returns: Any = None,
+    ) -> Any:
+        """Another run of this journal as one step of this one: what it returns.
+
+        ``workflow``: the name of one that the runtime has. ``run_id`` must be nobody else's. The
+        child is a run like any other, with a journal and a ``budget`` of its own; killed together
+        with its parent, it goes on where it was. A stop of the run is passed on to it; pauses and
+        messages are not. Raises `StepFailed` where it fails or is killed.
+        """
+        told = encode(input)
+
+        async def follow(workflow: str, told: str, run_id: str) -> Any:
+            launch = self._execution.launch
+            return await launch(self._execution, workflow, decode(told), run_id, budget)
+
+        return await self.step(key, follow, workflow, told, run_id, returns=returns)
+
+    def history(self, run_id: str) -> Iterator[tuple[Event, Any]]:
+        """The events of a run of this journal (a child's), each with its decoded value. Not
+        journaled: what is made of it belongs into a step."""
+        journal = self._execution.journal
+        for event in journal.events(run_id):
+            text = journal.value(event)
+            yield event, None if text is None else decode(text)
 
     @property
     def timed(self) -> bool:

@@ -65,6 +65,10 @@ class RunHandle:
     def done(self) -> bool:
         return self._task.done()
 
+    def let_go(self) -> None:
+        """Cancel it here; it stays resumable."""
+        self._task.cancel()
+
 
 class Runtime(Commands):
     """One journal and the runs of it that this process holds. Use as ``async with``.
@@ -209,6 +213,46 @@ class Runtime(Commands):
             self._inbox = asyncio.create_task(self._poll_inbox(), name="inbox")
         return self._handle(run_id, task)
 
+    async def _child(
+        self, parent: Execution, workflow: str, input: Any, run_id: str, budget: Budget | None
+    ) -> Any:
+        """A run that another one of this process waits for: begun if it is new, gone on with if it
+        is not. A stop of the parent is passed on to it."""
+        if self.journal.read("SELECT 1 FROM runs WHERE run_id=?", run_id):
+            handle = await self.resume(run_id)
+        else:
+            found = self.workflow(workflow)
+            handle = await self.start(found, input, run_id=run_id, budget=budget)
+        stopping = asyncio.create_task(self._pass_stop_on(parent, run_id))
+        try:
+            return await handle.result()
+        except asyncio.CancelledError:
+            handle.let_go()
+            raise
+        except RunEnded as error:  # an end of the child, not of its parent
+            if parent.closing:
+                raise
+            raise ManyhandsError(error.what, next=error.next) from error
+        finally:
+            stopping.cancel()
+
+    async def _pass_stop_on(self, parent: Execution, run_id: str) -> None:
+        while parent.state.stop_of("") is None:
+            await parent.arrived.wait()
+        with contextlib.suppress(ConfigError):  # it has just ended
+            await self.command(run_id, "stop", idempotency_key=f"{parent.run_id} stops {run_id}")
+
+    def workflow(self, name: str) -> Workflow:
+        """The newest version that this runtime has. Raises `UnknownWorkflow`."""
+        versions = [v for known, v in self._workflows if known == name]
+        if not versions:
+            known = ", ".join(sorted({known for known, _ in self._workflows})) or "none"
+            raise UnknownWorkflow(
+                f"there is no workflow {name!r} here; known: {known}",
+                next="open the runtime with that workflow in `workflows=`",
+            )
+        return self._workflows[name, max(versions)]
+
     def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
@@ -270,6 +314,7 @@ class Runtime(Commands):
             self._clock,
             asyncio.get_running_loop(),
             self._notify,
+            self._child,
         )
         self._live[run_id] = execution
         try:

@@ -10,16 +10,16 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.adapters.models.discovery import USUAL_PORTS, CachedFile, ServedModel, Server
 from manyhands.adapters.models.embedded_download import Progress as Download
 from manyhands.adapters.models.probe import Check, Found, Probe, probe
-from manyhands.config import ALGORITHM, Config, home
+from manyhands.config import MANNERS, PLANNERS, Config, RoleSpec, home, role_spec
 from manyhands.errors import ConfigError, RoleError
 from manyhands.ports import JobRunner, Model, PaperIndex
-from manyhands.runtime import Runtime, SkippingClock, Workflow
+from manyhands.runtime import Run, Runtime, SkippingClock, Workflow
 from manyhands.wiring.answer import answer_workflow
 from manyhands.wiring.code import code_workflow
 from manyhands.wiring.listing import Assigned, Listed, assigned, configured
@@ -39,12 +39,15 @@ from manyhands.wiring.tapes import Recording, Replay, Tape, open_tape, secrets_k
 
 if TYPE_CHECKING:
     from manyhands.teams.lab.cast import Cast
-    from manyhands.teams.lab.state import Order
+    from manyhands.teams.lab.hybrid import Manner
+    from manyhands.teams.lab.samplers import Kind
+    from manyhands.teams.lab.state import Order, Pool
 
 __all__ = [
     "LAB",
     "LAB_ROLES",
     "PROBE",
+    "RACE",
     "USUAL_PORTS",
     "Address",
     "Assigned",
@@ -79,14 +82,19 @@ __all__ = [
     "need_model",
     "open_runtime",
     "open_tape",
+    "planning_of",
     "probe",
+    "race_workflow",
     "secrets_known",
     "spec_for",
     "ways",
     "ways_told",
 ]
 
-LAB = "lab"
+LAB, RACE = "lab", "race"
+_USUAL = RoleSpec("")
+#: Race -> the slots that its arms share.
+Pools = dict[str, "Pool"]
 
 
 def journal_url(config: Config, named: str | None = None) -> str:
@@ -96,10 +104,12 @@ def journal_url(config: Config, named: str | None = None) -> str:
 
 def open_runtime(config: Config, journal: str | None = None, tape: Tape | None = None) -> Runtime:
     """The runtime with every workflow that can be resumed here. A replay does not wait."""
+    pools: Pools = {}
     return Runtime.open(
         journal_url(config, journal),
         workflows=[
-            lab_workflow(config, tape=tape),
+            lab_workflow(config, tape=tape, pools=pools),
+            race_workflow(pools=pools),
             answer_workflow(config, tape=tape),
             code_workflow(config, tape=tape),
         ],
@@ -124,11 +134,13 @@ def lab_workflow(
     models: Mapping[str, Model | Sequence[Model]] | None = None,
     jobs: JobRunner | None = None,
     tape: Tape | None = None,
+    pools: Pools | None = None,
 ) -> Workflow:
     """The lab. ``models``: role -> model (or several, to be tried in order), instead of what the
     order names (tests, notebooks). Its runs share their endpoints, and the ``tape`` that these are
-    recorded to or replayed from."""
+    recorded to or replayed from; those of a race its slots, by ``pools``."""
     endpoints = Endpoints(config, tape)
+    shared = {} if pools is None else pools
 
     async def run_lab(run: object, order: object) -> object:
         from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
@@ -140,10 +152,33 @@ def lab_workflow(
                 made = await models_of(asked, config, endpoints)
             else:
                 made = _tuples(models)
-            cast = cast_of(asked, made, papers)
-            return await lab(run, asked, jobs=jobs or job_runner(asked), cast=cast)  # type: ignore[arg-type]
+            filled = cast_of(asked, made, papers, planning_of(asked, config))
+            runner = jobs or job_runner(asked)
+            return await lab(run, asked, jobs=runner, cast=filled, pool=shared.get(asked.race))  # type: ignore[arg-type]
 
     return Workflow(LAB, run_lab)
+
+
+def race_workflow(*, jobs: JobRunner | None = None, pools: Pools) -> Workflow:
+    """Several labs under one roof; ``pools`` are those of the `lab_workflow` that runs its arms."""
+
+    async def run_race(run: Run, order: object) -> object:
+        from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - extra
+        from manyhands.teams.lab.race import race  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.race_records import RaceOrder  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.state import Pool  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
+
+        asked = RaceOrder.model_validate(order)
+        pool = Pool(asked.slots or load_study(Path(asked.study)).slot_count)
+        pools[run.id] = pool
+        try:
+            cast = cast_of_algorithms(asked.seed)
+            return await race(run, asked, jobs=jobs or job_runner(), cast=cast, pool=pool)
+        finally:
+            del pools[run.id]
+
+    return Workflow(RACE, run_race)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +191,22 @@ class Filler:
 
 
 def lab_fillers(order: Order, config: Config) -> dict[str, Filler]:
-    """Role -> its model, for the roles that have one.
+    """Role -> its model, for the roles that have one. Raises `ConfigError` for a role that is not
+    one."""
+    return {
+        name: f for name, f in _fillers(order, config).items() if role_spec(name, f.spec).models
+    }
 
-    What the order names (``--role``, ``--model``) goes before ``[roles]``, and that before a role
-    file's own ``model``; ``algorithm`` says none. Raises `ConfigError` for a role that is not one.
-    """
+
+def planning_of(order: Order, config: Config) -> RoleSpec:
+    """Which algorithm plans, or how a model does."""
+    filler = _fillers(order, config).get("planner")
+    return role_spec("planner", filler.spec) if filler else RoleSpec("")
+
+
+def _fillers(order: Order, config: Config) -> dict[str, Filler]:
+    """What the order names (``--role``, ``--model``) goes before ``[roles]``, and that before a
+    role file's own ``model``; ``algorithm`` says none."""
     from manyhands.teams.lab.agents import roles_of  # noqa: PLC0415 - optional extra
 
     roles = roles_of(Path(order.study))
@@ -178,8 +224,7 @@ def lab_fillers(order: Order, config: Config) -> dict[str, Filler]:
     }
     mine = {name: spec for name, spec in config.roles.items() if name in roles}
     found |= {name: Filler(spec, "manyhands.toml") for name, spec in mine.items()}
-    found |= {name: Filler(spec, "the command") for name, spec in order.models.items()}
-    return {name: filler for name, filler in found.items() if filler.spec != ALGORITHM}
+    return found | {name: Filler(spec, "the command") for name, spec in order.models.items()}
 
 
 async def models_of(
@@ -192,7 +237,8 @@ async def models_of(
     made: dict[str, tuple[Model, ...]] = {}
     for role, filler in lab_fillers(order, config).items():
         try:
-            made[role] = endpoints.models(filler.spec, own_key=filler.own)
+            models = role_spec(role, filler.spec).models
+            made[role] = endpoints.models(models, own_key=filler.own)
         except ConfigError as error:
             if filler.own:
                 raise
@@ -230,13 +276,26 @@ async def papers_for(order: Order, config: Config) -> AsyncGenerator[PaperIndex 
 
 
 def cast_of(
-    order: Order, models: Mapping[str, Sequence[Model]], papers: PaperIndex | None = None
+    order: Order,
+    models: Mapping[str, Sequence[Model]],
+    papers: PaperIndex | None = None,
+    planning: RoleSpec = _USUAL,
 ) -> Cast:
-    """Algorithms in every role but those that have a model."""
+    """Algorithms in every role but those that have a model. ``planning``: see `planning_of`."""
     from manyhands.teams.lab.agents import with_models  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - optional extra
 
-    return with_models(cast_of_algorithms(order.seed), models, Path(order.study), papers)
+    kind, manner = planning.how or PLANNERS[0], MANNERS[0]
+    if planning.models:
+        kind, manner = PLANNERS[0], planning.how or MANNERS[0]
+    return with_models(
+        cast_of_algorithms(order.seed, cast("Kind", kind)),
+        models,
+        Path(order.study),
+        papers,
+        manner=cast("Manner", manner),
+        seed=order.seed,
+    )
 
 
 def _tuples(models: Mapping[str, Model | Sequence[Model]]) -> dict[str, tuple[Model, ...]]:

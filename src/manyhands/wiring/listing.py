@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyhands.config import ALGORITHM, Config, Kind, ModelConfig
+from manyhands.config import Config, Kind, ModelConfig, role_spec
 from manyhands.errors import ManyhandsError
 from manyhands.ports import Price
 from manyhands.wiring.keys import hub_token_from
@@ -51,7 +51,7 @@ def assigned(config: Config, config_file: Path | None, folder: Path) -> tuple[As
     from manyhands.teams.lab.agents import roles_of  # noqa: PLC0415 - optional extra
 
     told = [
-        Assigned(role, spec, str(config_file or ""), _unknown(config, spec))
+        Assigned(role, spec, str(config_file or ""), _unknown(config, role, spec))
         for role, spec in config.roles.items()
     ]
     try:
@@ -59,18 +59,18 @@ def assigned(config: Config, config_file: Path | None, folder: Path) -> tuple[As
     except ManyhandsError as error:
         return (*told, Assigned("", "", str(folder / "roles"), error.what))
     told += [
-        Assigned(role.name, role.model, str(role.source), _unknown(config, role.model))
+        Assigned(role.name, role.model, str(role.source), _unknown(config, role.name, role.model))
         for role in roles.values()
         if role.model and role.name not in config.roles
     ]
     return tuple(told)
 
 
-def _unknown(config: Config, spec: str) -> str:
-    if spec == ALGORITHM:
-        return ""
+def _unknown(config: Config, role: str, spec: str) -> str:
     try:
-        config.chain(spec)
+        models = role_spec(role, spec).models
+        if models:
+            config.chain(models)
     except ManyhandsError as error:
         return error.what
     return ""

@@ -24,8 +24,10 @@ from manyhands.errors import AgentError, ToolError
 from manyhands.ports import Model, PaperIndex
 from manyhands.runtime import Effect, Run
 from manyhands.teams.lab.cast import Brief, Cast, Filled
+from manyhands.teams.lab.hybrid import TASK, Hybrid, Manner, Space, narrowed, suggest_tool
 from manyhands.teams.lab.memory import in_force
-from manyhands.teams.lab.papers import TASK, TOOLS, PaperDesk, PaperIdeas
+from manyhands.teams.lab.papers import TASK as READ
+from manyhands.teams.lab.papers import TOOLS, PaperDesk, PaperIdeas
 from manyhands.teams.lab.records import (
     Experiment,
     FileEdit,
@@ -47,6 +49,8 @@ OVERRIDES = "roles"
 RECENT = 40
 #: Turns that a researcher has for papers, on top of its role's own.
 _READING_TURNS = 12
+#: Turns that a planner has for the optimiser as its tool.
+_ADVICE_TURNS = 4
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -93,7 +97,7 @@ class Insights(Answer):
     insights: tuple[str, ...]
 
 
-OUTPUTS = {c.__name__: c for c in (Ideas, Proposals, Judgements, Change, Insights)}
+OUTPUTS = {c.__name__: c for c in (Ideas, Proposals, Space, Judgements, Change, Insights)}
 
 
 def roles_of(study: Path) -> dict[str, Role]:
@@ -112,16 +116,23 @@ def with_models(
     models: Mapping[str, Sequence[Model]],
     study: Path,
     papers: PaperIndex | None = None,
+    *,
+    manner: Manner = "hybrid",
+    seed: int = 1,
 ) -> Cast:
     """``cast`` with those roles filled by models that have one; the rest stay as they are.
 
     ``models``: by role, to be tried in order. ``papers``: what a researcher may search and read.
+    ``manner``, ``seed``: how a model plans, and of the optimiser beside it.
     """
     roles = roles_of(study)
     filled: dict[str, Filled[Any]] = {}
     for name, chain in models.items():
-        agent = _Agent(roles[name], chain, getattr(cast, name), papers, "worker" in models)
-        filled[name] = Filled(f"model:{chain[0].name}", getattr(agent, name))
+        agent = _Agent(
+            roles[name], chain, getattr(cast, name), papers, "worker" in models, manner, seed
+        )
+        how = f" ({manner})" if name == "planner" else ""
+        filled[name] = Filled(f"model:{chain[0].name}{how}", getattr(agent, name))
     return replace(cast, **filled)
 
 
@@ -135,6 +146,8 @@ class _Agent:
         stand_in: Filled[Any],
         papers: PaperIndex | None = None,
         structural: bool = True,
+        manner: Manner = "hybrid",
+        seed: int = 1,
     ):
         """``structural``: somebody can make edits that are more than a setting."""
         kept = tuple(name for name in role.tools if papers is not None or name not in TOOLS)
@@ -143,15 +156,23 @@ class _Agent:
         self._stand_in = stand_in
         self._papers = papers
         self._structural = structural
+        self._manner: Manner = manner
+        self._seed = seed
         self._author = ""
 
     async def _ask(
-        self, run: Run, task: str, items: Sequence[Item], output: type[A], toolbox: Toolbox
+        self,
+        run: Run,
+        task: str,
+        items: Sequence[Item],
+        output: type[A],
+        toolbox: Toolbox,
+        role: Role | None = None,
     ) -> A | None:
-        """The answer, or None (recorded) where there is none."""
+        """The answer, or None (recorded) where there is none. ``role``: instead of its own."""
         report = await run_agent(
             run,
-            self._role,
+            role or self._role,
             task,
             model=self._models,
             output=output,
@@ -163,12 +184,12 @@ class _Agent:
         try:
             return report.require()
         except AgentError as error:
-            await run.record(
-                "fallback",
-                "lab:fallback",
-                {"role": self._role.name, "to": self._stand_in.name, "why": error.what},
-            )
+            await self._fall_back(run, "fallback", error.what)
             return None
+
+    async def _fall_back(self, run: Run, key: str, why: str) -> None:
+        told = {"role": self._role.name, "to": self._stand_in.name, "why": why}
+        await run.record(key, "lab:fallback", told)
 
     # ---------------------------------------------------------------- one method per role
 
@@ -195,7 +216,7 @@ class _Agent:
         report = await run_agent(
             run,
             role,
-            TASK.format(limit=limit),
+            READ.format(limit=limit),
             model=self._models,
             output=PaperIdeas,
             items=_background(brief),
@@ -218,21 +239,89 @@ class _Agent:
     ) -> tuple[Hypothesis, ...]:
         thoughts = "\n".join(f"- {i.title}: {i.rationale} ({i.source})" for i in ideas)
         items = [*_background(brief), Item("ideas", thoughts, agent="researcher")]
-        found = await self._ask(
-            run, f"Propose at most {count} hypotheses, best first.", items, Proposals, Toolbox()
-        )
-        if found is None:
+        if self._manner == "hybrid":
+            planned = await self._beside_optimiser(run, brief, items, ideas, count, next_id)
+        else:
+            planned = await self._alone(run, brief, items, count, next_id)
+        if planned is None:
             return await self._stand_in.fill(run, brief, ideas, count, next_id)
-        return tuple(
-            Hypothesis(
-                **p.model_dump(),
-                id=f"h{next_id + at:04d}",
-                parent=brief.master.commit,
-                source=self._author,
-                rank=at,
+        return planned
+
+    async def _alone(
+        self, run: Run, brief: Brief, items: Sequence[Item], count: int, next_id: int
+    ) -> tuple[Hypothesis, ...] | None:
+        """The model's own hypotheses; ``advised``, with the optimiser as a tool."""
+        toolbox, role = Toolbox(), self._role
+        if self._manner == "advised":
+            tool = suggest_tool(brief, self._seed)
+            toolbox = Toolbox.of(tool)
+            role = replace(
+                role, tools=(*role.tools, tool.name), max_turns=role.max_turns + _ADVICE_TURNS
             )
+        task = f"Propose at most {count} hypotheses, best first."
+        found = await self._ask(run, task, items, Proposals, toolbox, role)
+        if found is None:
+            return None
+        return tuple(
+            self._hypothesis(brief, next_id + at, at, **p.model_dump())
             for at, p in enumerate(found.hypotheses[:count])
         )
+
+    async def _beside_optimiser(
+        self,
+        run: Run,
+        brief: Brief,
+        items: Sequence[Item],
+        ideas: Sequence[Idea],
+        count: int,
+        next_id: int,
+    ) -> tuple[Hypothesis, ...] | None:
+        """The model's structural changes, then the optimiser's numbers in the model's space."""
+        most = (count + 1) // 2 if self._structural else 0
+        task = TASK.format(count=count, structural=most)
+        role = replace(self._role, output=Space.__name__)
+        found = await self._ask(run, task, items, Space, Toolbox(), role)
+        if found is None:
+            return None
+        space, wrong = narrowed(brief.settings, found.settings)
+        edits = found.structural[:most]
+        told = {
+            "space": {s.name: list(s.choices) or [s.low, s.high] for s in space.values()},
+            "optimiser": found.optimiser,
+            "structural": len(edits),
+            "left_out": wrong,
+        }
+        await run.record("space", "lab:space", told)
+        if not space and not edits:
+            why = "; ".join(wrong) or "it named no setting and no change"
+            await self._fall_back(run, "fallback-space", why)
+            return None
+        planned = [
+            self._hypothesis(brief, next_id + at, at, kind="structural", **each.model_dump())
+            for at, each in enumerate(edits)
+        ]
+        work = partial(
+            Hybrid(self._seed, found).propose,
+            brief.settings,
+            brief.master,
+            brief.history,
+            ideas,
+            count - len(planned),
+            next_id + len(planned),
+            notes=brief.notes,
+            pending=brief.pending,
+        )
+        numbers: tuple[Hypothesis, ...] = await run.step(
+            "propose", work, effect=Effect.PURE, returns=tuple[Hypothesis, ...]
+        )
+        return (
+            *planned,
+            *(h.model_copy(update={"rank": len(planned) + at}) for at, h in enumerate(numbers)),
+        )
+
+    def _hypothesis(self, brief: Brief, number: int, rank: int, **said: Any) -> Hypothesis:
+        parent, author = brief.master.commit, self._author
+        return Hypothesis(id=f"h{number:04d}", parent=parent, source=author, rank=rank, **said)
 
     async def reviewer(
         self, run: Run, brief: Brief, hypotheses: tuple[Hypothesis, ...]

@@ -13,8 +13,9 @@ from manyhands.runtime import Effect, Run
 from manyhands.teams.lab import memory, researcher, reviewer
 from manyhands.teams.lab.cast import Brief, Cast, Filled, Plan
 from manyhands.teams.lab.experiment import setting_patch
-from manyhands.teams.lab.planner import TpePlanner
+from manyhands.teams.lab.planner import FILLERS, Planner
 from manyhands.teams.lab.records import Experiment, Hypothesis, Idea, LedgerRow, Note, Patch, Review
+from manyhands.teams.lab.samplers import Kind
 
 
 async def research(run: Run, brief: Brief, limit: int) -> tuple[Idea, ...]:
@@ -23,14 +24,14 @@ async def research(run: Run, brief: Brief, limit: int) -> tuple[Idea, ...]:
     return await run.step("ideas", work, effect=Effect.PURE, returns=tuple[Idea, ...])
 
 
-def planner(seed: int) -> Filled[Plan]:
-    """Optuna's TPE over the settings of the editable files, one change per hypothesis."""
+def planner(seed: int, kind: Kind = "tpe") -> Filled[Plan]:
+    """A sampler over the settings of the editable files, one change per hypothesis."""
 
     async def plan(
         run: Run, brief: Brief, ideas: tuple[Idea, ...], count: int, next_id: int
     ) -> tuple[Hypothesis, ...]:
         work = partial(
-            TpePlanner(seed).propose,
+            Planner(seed, kind).propose,
             brief.settings,
             brief.master,
             brief.history,
@@ -42,7 +43,7 @@ def planner(seed: int) -> Filled[Plan]:
         )
         return await run.step("propose", work, effect=Effect.PURE, returns=tuple[Hypothesis, ...])
 
-    return Filled("optuna-tpe", plan)
+    return Filled(FILLERS[kind], plan)
 
 
 async def judge(run: Run, brief: Brief, hypotheses: tuple[Hypothesis, ...]) -> tuple[Review, ...]:
@@ -87,11 +88,11 @@ async def narrate(run: Run, brief: Brief, facts: str) -> str:
     return facts
 
 
-def cast_of_algorithms(seed: int) -> Cast:
-    """The default: no model anywhere."""
+def cast_of_algorithms(seed: int, kind: Kind = "tpe") -> Cast:
+    """The default: no model anywhere. ``kind``: of the planner."""
     return Cast(
         researcher=Filled("notes", research),
-        planner=planner(seed),
+        planner=planner(seed, kind),
         reviewer=Filled("rules", judge),
         worker=Filled("setting-editor", work),
         memory=Filled("rules", remember),

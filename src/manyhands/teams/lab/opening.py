@@ -18,14 +18,21 @@ from manyhands.teams.lab.preflight import grounds, program
 from manyhands.teams.lab.promotion import master_ref
 from manyhands.teams.lab.records import Master, Phase
 from manyhands.teams.lab.repository import Repository
-from manyhands.teams.lab.state import Lab, Order, Places, Slots, gate_of
+from manyhands.teams.lab.state import Lab, Order, Places, Pool, Slots, gate_of
 from manyhands.teams.lab.study import Study
 
 #: Documents of a study that the researcher reads, next to its own files.
 DOCUMENTS = ("*.md", "papers/*.md", "papers/*.txt", "notes/*.md")
 
 
-async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: Cast) -> Lab:
+async def open_lab(
+    run: Run,
+    order: Order,
+    study: Study,
+    jobs: JobRunner,
+    cast: Cast,
+    pool: Pool | None = None,
+) -> Lab:
     """Take the study as it is at its repository's HEAD and prepare its data."""
     check_order(study, order)
     repository = await Repository.open(study.dir)
@@ -40,7 +47,7 @@ async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: 
         repository=repository,
         jobs=jobs,
         cast=cast,
-        slots=Slots(order.slots or study.slot_count),
+        slots=Slots(order.slots or study.slot_count, pool, run.id),
         places=places,
         base=base,
         master=Master(

@@ -89,7 +89,7 @@ class Dossier:
 
 def render(dossier: Dossier) -> str:
     """The page's HTML text. The same dossier gives the same bytes."""
-    template = _environment().get_template("page.html")
+    template = templates().get_template("page.html")
     summary = dossier.summary
     shown = _newest(dossier.experiments)
     rows = sorted(dossier.rows, key=lambda row: row.row)
@@ -115,7 +115,8 @@ def render(dossier: Dossier) -> str:
     )
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """Where templates come from: everything that they are handed is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

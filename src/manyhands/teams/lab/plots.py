@@ -176,6 +176,13 @@ def _canvas(theme: Theme, height: float = 4.2) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+@contextmanager
+def drawing(theme: Theme, height: float = 4.2) -> Generator[tuple[Figure, Axes]]:
+    """A figure and its axes as all plots have them, to be drawn while the context lasts."""
+    with _settings():
+        yield _canvas(theme, height)
+
+
 def _metrics(story: Story) -> dict[int, float]:
     """Experiment number -> its metric: the mean of its confirmation runs, or of its screening."""
     runs: dict[str, dict[Phase, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -704,9 +711,13 @@ def inline(figure: Figure, name: str, label: str) -> str:
 
 def write_plots(folder: Path, story: Story) -> list[Path]:
     """``figures_of`` the story as PNG and SVG into ``folder``, which must exist."""
+    return save(folder, {name: draw(story) for name, draw in figures_of(story).items()})
+
+
+def save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Each figure as ``name.png`` and ``name.svg`` into ``folder``, which must exist."""
     written: list[Path] = []
-    for name, draw in figures_of(story).items():
-        figure = draw(story)
+    for name, figure in figures.items():
         for path, content in (
             (folder / f"{name}.png", png(figure)),
             (folder / f"{name}.svg", svg(figure).encode()),

@@ -7,6 +7,7 @@ steps, so a replay rebuilds it exactly; nothing in it comes from a clock or from
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,51 +58,94 @@ class HubJobs(Record):
 class Order(Record):
     """What was asked for: the workflow's input. None (of ``papers``: '') leaves the study's own
     setting. ``papers``: the source of papers, a folder's path absolute. ``hub``: None, training
-    runs on this machine."""
+    runs on this machine. ``race``: the run whose slots it shares with others ('': its own)."""
 
     study: str
     seed: int = 1
     runs: int | None = Field(default=None, ge=1)
     experiments: int | None = Field(default=None, ge=1)
     slots: int | None = Field(default=None, ge=1)
+    plateau: int | None = Field(default=None, ge=1)
     campaign: str = ""
+    race: str = ""
     models: dict[str, str] = Field(default_factory=dict)
     papers: str = ""
     hub: HubJobs | None = None
 
 
-class Slots:
-    """So many places to run a job; each has a number, the lowest free one is handed out. Who wants
-    one slot and no other is served before those who take any."""
+class Pool:
+    """So many places to run a job, for one study or several at once.
+
+    A free place goes to the owner that has the fewest jobs running, of those to the one that has
+    had the fewest, of those to the one that has waited longest; the lowest free number is given.
+    Who wants one place and no other is passed by until that one is free.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._free = set(range(count))
-        self._waiting: list[tuple[int | None, asyncio.Future[int]]] = []
+        self._waiting: list[_Waiting] = []
+        self._running: Counter[str] = Counter()
+        self._had: Counter[str] = Counter()
+
+    async def acquire(self, owner: str, wanted: int | None = None) -> int:
+        """``wanted``: that place (None, or one that there is not: any)."""
+        only = wanted if wanted is not None and wanted < self.count else None
+        mine = _Waiting(owner, only, asyncio.get_running_loop().create_future())
+        self._waiting.append(mine)
+        self._serve()
+        try:
+            return await mine.place
+        except asyncio.CancelledError:
+            if mine.place.done() and not mine.place.cancelled():
+                self.release(owner, mine.place.result())
+            self._waiting = [each for each in self._waiting if each is not mine]
+            raise
+
+    def release(self, owner: str, place: int) -> None:
+        self._running[owner] -= 1
+        self._free.add(place)
+        self._serve()
+
+    def _serve(self) -> None:
+        self._waiting = [each for each in self._waiting if not each.place.done()]
+        while ready := [w for w in self._waiting if self._fits(w)]:
+            # min keeps to the first of equals: the one that has waited longest.
+            first = min(ready, key=lambda w: (self._running[w.owner], self._had[w.owner]))
+            place = min(self._free) if first.wanted is None else first.wanted
+            self._free.remove(place)
+            self._waiting.remove(first)
+            self._running[first.owner] += 1
+            self._had[first.owner] += 1
+            first.place.set_result(place)
+
+    def _fits(self, waiting: _Waiting) -> bool:
+        return bool(self._free) if waiting.wanted is None else waiting.wanted in self._free
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    owner: str
+    wanted: int | None
+    place: asyncio.Future[int]
+
+
+class Slots:
+    """What one study has of a pool: by default all of its own. ``count``: runs at once."""
+
+    def __init__(self, count: int, pool: Pool | None = None, owner: str = "") -> None:
+        self.count = count
+        self._pool = pool or Pool(count)
+        self._owner = owner
 
     @asynccontextmanager
-    async def take(self, slot: int | None = None) -> AsyncGenerator[int]:
-        """``slot``: that one and no other (None, or one that there is not: any)."""
-        wanted = slot if slot is not None and slot < self.count else None
-        given: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append((wanted, given))
-        self._hand_out()
+    async def take(self, wanted: int | None = None) -> AsyncGenerator[int]:
+        """``wanted``: that slot and no other (None: any)."""
+        slot = await self._pool.acquire(self._owner, wanted)
         try:
-            yield await given
+            yield slot
         finally:
-            self._waiting = [each for each in self._waiting if each[1] is not given]
-            if given.done() and not given.cancelled():
-                self._free.add(given.result())
-                self._hand_out()
-
-    def _hand_out(self) -> None:
-        for only in (True, False):
-            for wanted, given in list(self._waiting):
-                slot = wanted if only else min(self._free, default=None)
-                if (wanted is not None) is only and slot in self._free and not given.done():
-                    self._free.remove(slot)
-                    self._waiting.remove((wanted, given))
-                    given.set_result(slot)
+            self._pool.release(self._owner, slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +387,11 @@ class Lab:
         return limit - self.experiments if limit is not None else self.runs_left
 
     @property
+    def plateau(self) -> int:
+        """Experiments in a row without a promotion that end the study."""
+        return self.order.plateau or self.study.config.budget.plateau
+
+    @property
     def since_promotion(self) -> int:
         """Experiments since the last promotion, or since the start."""
         verdicts = [e.verdict for e in reversed(self.history)]
@@ -356,7 +405,7 @@ class Lab:
     def room(self) -> int:
         """How many experiments this round may screen: two waves, leaving enough for a first look
         at what waits already."""
-        if self.since_promotion >= self.study.config.budget.plateau:
+        if self.since_promotion >= self.plateau:
             return 0
         spare = self.runs_left - 2 * self.gate.first
         screens = spare // self.study.config.promotion.screen_seeds

@@ -25,13 +25,17 @@ from manyhands.teams.lab.opening import measure_baseline, open_lab
 from manyhands.teams.lab.papers import cited
 from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
 from manyhands.teams.lab.records import Verdict
-from manyhands.teams.lab.state import Candidate, Lab, Order
+from manyhands.teams.lab.state import Candidate, Lab, Order, Pool
 from manyhands.teams.lab.study import load_study
 
 
-async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome:
-    """Run the study until its budget, a plateau, an empty search space or a person ends it."""
-    state = await open_lab(run, order, load_study(Path(order.study)), jobs, cast)
+async def lab(
+    run: Run, order: Order, *, jobs: JobRunner, cast: Cast, pool: Pool | None = None
+) -> Outcome:
+    """Run the study until its budget, a plateau, an empty search space or a person ends it.
+
+    ``pool``: the slots that it shares with other studies (None: its own)."""
+    state = await open_lab(run, order, load_study(Path(order.study)), jobs, cast, pool)
     await measure_baseline(run, state)
     turn = 0
     while not (reason := await over(run, state, turn)):
@@ -54,7 +58,6 @@ async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome
 
 async def over(run: Run, lab: Lab, turn: int) -> str:
     """Why the study is over; '' while it is not."""
-    budget = lab.study.config.budget
     if await run.stopping(f"stop-{turn}"):
         return STOPPED
     if lab.runs_left < lab.least_runs:
@@ -63,7 +66,7 @@ async def over(run: Run, lab: Lab, turn: int) -> str:
         return f"{lab.runs} runs used{left}{held}"
     if lab.experiments_left <= 0 and not lab.promising:
         return f"the budget of {lab.experiments} experiments is used"
-    if lab.since_promotion >= budget.plateau and not lab.promising:
+    if lab.since_promotion >= lab.plateau and not lab.promising:
         return f"a plateau: {lab.since_promotion} experiments without a promotion"
     return ""
 

@@ -160,6 +160,11 @@ def find_run(runtime: Runtime, study_or_run: str) -> RunInfo:
     """The run with this id, or the newest run of the study in this folder."""
     for info in runtime.runs():
         if info.run_id == study_or_run:
+            if info.workflow != "lab":
+                raise RunNotFound(
+                    f"run {info.run_id} is of workflow {info.workflow!r}, no study's",
+                    next=f"manyhands show {info.run_id}; `manyhands runs` lists a race's arms",
+                )
             return info
     found = next(runs_of(runtime, Path(study_or_run)), None)
     if found is None:
