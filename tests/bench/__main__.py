@@ -31,6 +31,7 @@ BENCHES = {
     "http": ("http_clients", "HTTP clients: CPU of a request at 1 and at 200 connections"),
     "lab": ("lab", "lab experiments per hour against a plain shell loop"),
     "race": ("race", "planners against chance on simulated worlds, at equal evaluations"),
+    "ablation": ("ablation", "planted useless changes dropped and true ones kept, simulated"),
     "documents": ("documents", "10,000 passages indexed and searched, beside a scan in Python"),
     "answer": ("answer", "workers of the answer team at once, over one alone"),
     "code": ("code", "independent tasks of the code team at once, over one alone"),
