@@ -157,13 +157,18 @@ async def test_a_free_slot_goes_to_whoever_has_the_fewest() -> None:
 
 async def test_a_job_that_is_cancelled_while_it_waits_takes_no_slot() -> None:
     pool = Pool(1)
-    first = await pool.acquire("a")
-    waiting = asyncio.create_task(pool.acquire("b"))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    pool.release("a", first)
-    assert await pool.acquire("c") == 0
+    async with pool.take("a", None):
+        waiting = asyncio.create_task(_hold(pool))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    async with asyncio.timeout(5), pool.take("c", None) as slot:
+        assert slot == 0
+
+
+async def _hold(pool: Pool) -> None:
+    async with pool.take("b", None):
+        await asyncio.Event().wait()
 
 
 # ---------------------------------------------------------------- the report

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ def _tests(outcome: RaceOutcome) -> int:
 
 def curves_figure(outcome: RaceOutcome, theme: Theme = PRINT) -> Figure:
     """The true gain of each arm's master over the runs that it had used."""
-    with plots.drawing(theme, 4.6) as (figure, axes):
+    with plots.drawing(theme, 5.0) as (figure, axes):
         end = max([outcome.budget["runs"], *(lane.runs for lane in outcome.lanes)])
         at = [end * n / _POINTS for n in range(_POINTS + 1)]
         for number, arm in enumerate(outcome.arms):
@@ -154,7 +154,7 @@ def curves_figure(outcome: RaceOutcome, theme: Theme = PRINT) -> Figure:
             f"gain in {plain(outcome.metric, 40)}, judged afresh",
             theme,
         )
-        _legend(axes, theme)
+        _legend(figure, axes, theme)
         return figure
 
 
@@ -184,7 +184,9 @@ def cost_figure(outcome: RaceOutcome, theme: Theme = PRINT) -> Figure:
                 color=colour,
                 markersize=9,
             )
-        axes.axvline(0.0, color=theme.ink, linewidth=0.7)
+        ends = [x for s in ranked for x in (s.low, s.high)]
+        if min(ends) < max(ends) / 2:  # far from zero it would squash what is to be told apart
+            axes.axvline(0.0, color=theme.ink, linewidth=0.7)
         axes.set_yticks(range(len(ranked)), [plain(s.arm, 34) for s in ranked])
         axes.set_ylim(len(ranked) - 0.5, -0.5)
         axes.grid(axis="x", color=theme.faint, linewidth=0.6)
@@ -201,11 +203,20 @@ def _finish(axes: Axes, title: str, x: str, y: str, theme: Theme) -> None:
     axes.set_ylabel(y, color=theme.ink)
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
-    legend: Any = axes.legend(
-        loc="upper left", frameon=False, labelcolor=theme.ink, fontsize=9, handlelength=3.6
+def _legend(figure: Figure, axes: Axes, theme: Theme) -> None:
+    """Below the plot, where it covers no curve."""
+    handles, labels = axes.get_legend_handles_labels()
+    widest = max(map(len, labels))
+    cast(Any, figure).legend(
+        handles,
+        labels,
+        loc="outside lower left",
+        ncols=4 if widest <= 16 else 2,
+        frameon=False,
+        labelcolor=theme.ink,
+        fontsize=9,
+        handlelength=3.6,
     )
-    legend.set_zorder(5)
 
 
 FIGURES: Mapping[str, Any] = {"curves": curves_figure, "gains": cost_figure}

@@ -76,58 +76,44 @@ class Order(Record):
 class Pool:
     """So many places to run a job, for one study or several at once.
 
-    A free place goes to the owner that has the fewest jobs running, of those to the one that has
-    had the fewest, of those to the one that has waited longest; the lowest free number is given.
-    Who wants one place and no other is passed by until that one is free.
+    Who wants one place and no other is served before those who take any. Of these a free place goes
+    to the owner that has the fewest jobs running, then to the one that has had the fewest, then to
+    the one that has waited longest; the lowest free number is given.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._free = set(range(count))
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[str, int | None, asyncio.Future[int]]] = []
         self._running: Counter[str] = Counter()
         self._had: Counter[str] = Counter()
 
-    async def acquire(self, owner: str, wanted: int | None = None) -> int:
-        """``wanted``: that place (None, or one that there is not: any)."""
-        only = wanted if wanted is not None and wanted < self.count else None
-        mine = _Waiting(owner, only, asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
-        self._serve()
+    @asynccontextmanager
+    async def take(self, owner: str, wanted: int | None) -> AsyncGenerator[int]:
+        given: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((owner, wanted, given))
+        self._hand_out()
         try:
-            return await mine.place
-        except asyncio.CancelledError:
-            if mine.place.done() and not mine.place.cancelled():
-                self.release(owner, mine.place.result())
-            self._waiting = [each for each in self._waiting if each is not mine]
-            raise
+            yield await given
+        finally:
+            self._waiting = [each for each in self._waiting if each[2] is not given]
+            if given.done() and not given.cancelled():
+                self._running[owner] -= 1
+                self._free.add(given.result())
+                self._hand_out()
 
-    def release(self, owner: str, place: int) -> None:
-        self._running[owner] -= 1
-        self._free.add(place)
-        self._serve()
-
-    def _serve(self) -> None:
-        self._waiting = [each for each in self._waiting if not each.place.done()]
-        while ready := [w for w in self._waiting if self._fits(w)]:
-            # min keeps to the first of equals: the one that has waited longest.
-            first = min(ready, key=lambda w: (self._running[w.owner], self._had[w.owner]))
-            place = min(self._free) if first.wanted is None else first.wanted
-            self._free.remove(place)
-            self._waiting.remove(first)
-            self._running[first.owner] += 1
-            self._had[first.owner] += 1
-            first.place.set_result(place)
-
-    def _fits(self, waiting: _Waiting) -> bool:
-        return bool(self._free) if waiting.wanted is None else waiting.wanted in self._free
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    owner: str
-    wanted: int | None
-    place: asyncio.Future[int]
+    def _hand_out(self) -> None:
+        while ranks := [
+            (wanted is None, self._running[owner], self._had[owner], at)
+            for at, (owner, wanted, given) in enumerate(self._waiting)
+            if not given.done() and (wanted in self._free if wanted is not None else self._free)
+        ]:
+            owner, wanted, given = self._waiting.pop(min(ranks)[-1])
+            slot = min(self._free) if wanted is None else wanted
+            self._free.remove(slot)
+            self._running[owner] += 1
+            self._had[owner] += 1
+            given.set_result(slot)
 
 
 class Slots:
@@ -139,13 +125,11 @@ class Slots:
         self._owner = owner
 
     @asynccontextmanager
-    async def take(self, wanted: int | None = None) -> AsyncGenerator[int]:
-        """``wanted``: that slot and no other (None: any)."""
-        slot = await self._pool.acquire(self._owner, wanted)
-        try:
-            yield slot
-        finally:
-            self._pool.release(self._owner, slot)
+    async def take(self, slot: int | None = None) -> AsyncGenerator[int]:
+        """``slot``: that one and no other (None, or one that there is not: any)."""
+        wanted = slot if slot is not None and slot < self._pool.count else None
+        async with self._pool.take(self._owner, wanted) as place:
+            yield place
 
 
 @dataclass(frozen=True, slots=True)
