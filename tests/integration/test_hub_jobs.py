@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from manyhands.adapters.jobs import hub_bundle
+from manyhands.adapters.jobs import bundle
+from manyhands.adapters.jobs.bundle import unpack
+from manyhands.adapters.jobs.frames import Output, output_lines, parse
+from manyhands.adapters.jobs.heard import Heard
 from manyhands.adapters.jobs.hub import HubJobRunner, HubSettings
-from manyhands.adapters.jobs.hub_bundle import pack, unpack
+from manyhands.adapters.jobs.hub_bundle import pack
 from manyhands.adapters.jobs.hub_costs import Caps
-from manyhands.adapters.jobs.hub_frames import Output, output_lines, parse
-from manyhands.adapters.jobs.hub_output import Heard
 from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.errors import JobError
 from manyhands.hub import Hub
@@ -179,7 +180,7 @@ def hub_bundle_tar(name: str) -> bytes:
 
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as tar:
-        hub_bundle._add(tar, name, b"x", 0o644)
+        bundle._add(tar, name, b"x", 0o644)
     return made.getvalue()
 
 
@@ -217,7 +218,7 @@ def test_a_folder_may_become_a_file(tmp_path: Path) -> None:
     "line", ["mh= []", "mh= 3", "mh= {}", 'mh= {"a": 1, "b": 2}', "mh> ?", "mh= "]
 )
 def test_a_line_that_is_none_of_ours_is_noise(line: str, tmp_path: Path) -> None:
-    heard = Heard(python_job(tmp_path, ""), None)
+    heard = Heard(python_job(tmp_path, ""), None, 1_000_000)
     assert not heard.take(line)
     assert (heard.facts, heard.noise) == ({}, f"{line}\n")
     heard.close()

@@ -13,14 +13,14 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from manyhands.adapters.jobs import hub_costs
-from manyhands.adapters.jobs.hub_bundle import Bundle, pack, unpack
+from manyhands.adapters.jobs.heard import Heard
+from manyhands.adapters.jobs.hub_bundle import MOST_RETURNED, HubBundle, pack
 from manyhands.adapters.jobs.hub_costs import ENDED, WORST, Caps
-from manyhands.adapters.jobs.hub_output import Heard
 from manyhands.adapters.jobs.local import check
 from manyhands.errors import JobError
 from manyhands.hub import UNSURE, Hub, HubFailure, HubTrouble, api, bounded, explained
@@ -149,7 +149,7 @@ class HubJobRunner:
             self._prices = {self._settings.flavor: self._price}
         return self._price
 
-    async def launch(self, spec: JobSpec, bundle: Bundle, labels: dict[str, str]) -> Any:
+    async def launch(self, spec: JobSpec, bundle: HubBundle, labels: dict[str, str]) -> Any:
         """One job, if it may be paid. Raises `JobError`."""
         settings = self._settings
         seconds = int(spec.limits.seconds + settings.setup_seconds) + 1
@@ -262,7 +262,7 @@ class _Work:
         self,
         runner: HubJobRunner,
         spec: JobSpec,
-        bundle: Bundle,
+        bundle: HubBundle,
         on_output: Callable[[bytes], None] | None,
     ) -> None:
         self._runner = runner
@@ -328,7 +328,7 @@ class _Work:
 
     async def _follow(self, job: Any) -> JobResult | str:
         """The result; a text says how the machine failed."""
-        heard = Heard(self._spec, self._on_output)
+        heard = Heard(self._spec, self._on_output, MOST_RETURNED)
         watch = _Watch(self._runner, self._spec, job, heard, self._stopped)
         try:
             why = await watch.to_the_end()
@@ -363,30 +363,9 @@ class _Work:
 
     async def _told(self, job: Any, heard: Heard) -> JobResult:
         """As the runner at the other end has it."""
-        if "refused" in heard.facts:
-            refused = heard.facts["refused"]
-            raise JobError(refused["what"], next=refused["next"])
-        said: Mapping[str, Any] = heard.facts["result"]
-        seconds = float(said["seconds"])
-        cost = await self._cost(await self._runner.inspect(job.id), seconds)
-        heard.finish(str(said["log_end"]))
-        result = JobResult(
-            exit=JobExit(said["exit"]),
-            code=said["code"],
-            seconds=seconds,
-            cpu_seconds=float(said["cpu_seconds"]),
-            peak_memory_mb=float(said["peak_memory_mb"]),
-            log_tail=heard.tail,
-            survivors=int(said["survivors"]),
-            detail=str(said["detail"]),
-            cost_usd=cost,
-        )
-        if heard.files or said.get("gone"):
-            try:
-                await asyncio.to_thread(unpack, self._spec, heard.files, list(said.get("gone", ())))
-            except ValueError as error:
-                return replace(result, exit=JobExit.FAILED, detail=str(error))
-        return result
+        result = await asyncio.to_thread(heard.result)
+        cost = await self._cost(await self._runner.inspect(job.id), result.seconds)
+        return replace(result, cost_usd=cost)
 
     async def _fault(self, info: Any, heard: Heard) -> JobResult | str:
         """It ended without a word of ours: the job's, a person's or a machine's fault."""
