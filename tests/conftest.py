@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
+from manyhands.testing.sshd import SSHD
+
 pytest_plugins = ["tests.tiny_model"]
 
 # A busy machine takes long over one example, and is no finding.
@@ -65,6 +67,10 @@ def _docker() -> bool:
 
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "bubblewrap": (_bubblewrap, "no working bwrap: run `make system`"),
+    "sshd": (
+        lambda: SSHD is not None and bool(shutil.which("ssh")),
+        "no OpenSSH server and client: run `make system`",
+    ),
     "llama": (
         lambda: importlib.util.find_spec("xllamacpp") is not None,
         "xllamacpp is not installed: pip install 'manyhands[local]'",

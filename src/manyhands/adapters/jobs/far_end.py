@@ -22,6 +22,7 @@ from typing import Any
 from manyhands.adapters.jobs.frames import fact, file_lines, output_lines
 from manyhands.adapters.jobs.local import LocalJobRunner, remove_old
 from manyhands.errors import JobError
+from manyhands.isolation.endings import remove
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 
 #: Parts of the bundle, as folders of the same names.
@@ -43,6 +44,8 @@ def main(root: Path, slot: str = "") -> None:
         told["env"][SLOT] = slot
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_run(root, told))
+    for folder in filter(Path.is_dir, root.iterdir()):
+        remove(folder)
 
 
 def describe() -> None:
