@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.adapters.models.discovery import USUAL_PORTS, CachedFile, ServedModel, Server
 from manyhands.adapters.models.embedded_download import Progress as Download
 from manyhands.adapters.models.probe import Check, Found, Probe, probe
 from manyhands.config import ALGORITHM, Config, home
 from manyhands.errors import ConfigError, RoleError
 from manyhands.ports import JobRunner, Model, PaperIndex
-from manyhands.runtime import Runtime, SkippingClock, Workflow
+from manyhands.runtime import Run, Runtime, SkippingClock, Workflow
 from manyhands.wiring.answer import answer_workflow
 from manyhands.wiring.code import code_workflow
 from manyhands.wiring.listing import Assigned, Listed, assigned, configured
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from manyhands.teams.lab.state import Order
 
 __all__ = [
+    "JOBS",
     "LAB",
     "LAB_ROLES",
     "PROBE",
@@ -87,6 +87,8 @@ __all__ = [
 ]
 
 LAB = "lab"
+#: What a ``set`` command is about that changes the limits of a study's jobs.
+JOBS = "jobs"
 
 
 def journal_url(config: Config, named: str | None = None) -> str:
@@ -108,14 +110,11 @@ def open_runtime(config: Config, journal: str | None = None, tape: Tape | None =
     )
 
 
-def job_runner(order: Order | None = None) -> JobRunner:
-    """Where the order's jobs run."""
-    home = LocalJobRunner()
-    if order is None or order.hub is None:
-        return home
-    from manyhands.wiring.hub import hub_runner  # noqa: PLC0415 - optional extra
+async def job_runner(order: Order) -> JobRunner:
+    """Where the order's jobs run. Raises `JobError` for a machine that is not to be had."""
+    from manyhands.wiring.jobs import runner_of  # noqa: PLC0415 - optional extra
 
-    return hub_runner(order.hub, home)
+    return await runner_of(order)
 
 
 def lab_workflow(
@@ -130,18 +129,18 @@ def lab_workflow(
     recorded to or replayed from."""
     endpoints = Endpoints(config, tape)
 
-    async def run_lab(run: object, order: object) -> object:
+    async def run_lab(run: Run, order: object) -> object:
         from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
         from manyhands.teams.lab.team import lab  # noqa: PLC0415 - optional extra
 
-        asked = Order.model_validate(order)
+        asked = Order.model_validate(order).with_limits(run.settings(JOBS))
         async with endpoints, papers_for(asked, config) as papers:
             if models is None:
                 made = await models_of(asked, config, endpoints)
             else:
                 made = _tuples(models)
             cast = cast_of(asked, made, papers)
-            return await lab(run, asked, jobs=jobs or job_runner(asked), cast=cast)  # type: ignore[arg-type]
+            return await lab(run, asked, jobs=jobs or await job_runner(asked), cast=cast)
 
     return Workflow(LAB, run_lab)
 

@@ -22,8 +22,18 @@ from manyhands.adapters.jobs.heard import Heard
 from manyhands.adapters.jobs.hub_bundle import MOST_RETURNED, HubBundle, pack
 from manyhands.adapters.jobs.hub_costs import ENDED, WORST, Caps
 from manyhands.adapters.jobs.local import check
-from manyhands.errors import JobError
-from manyhands.hub import UNSURE, Hub, HubFailure, HubTrouble, api, bounded, explained
+from manyhands.errors import JobError, JobsHalted
+from manyhands.hub import (
+    FOR_A_PERSON,
+    PASSING,
+    UNSURE,
+    Hub,
+    HubFailure,
+    HubTrouble,
+    api,
+    bounded,
+    explained,
+)
 from manyhands.isolation.endings import finish, to_its_end
 from manyhands.ports import Isolation, JobExit, JobLimits, JobResult, JobRunner, JobSpec
 
@@ -128,7 +138,9 @@ class HubJobRunner:
                 self._namespace = str(found["name"])
             return await self._hub.ask(what, lambda hub: call(hub, self._namespace), again=again)
         except HubFailure as failure:
-            raise JobError(failure.what, next=failure.next) from failure
+            lasting = failure.trouble in PASSING | FOR_A_PERSON
+            kind = JobsHalted if lasting else JobError
+            raise kind(failure.what, next=failure.next) from failure
 
     async def jobs(self, label: str, value: str) -> list[Any]:
         """Those with this label, oldest first."""
@@ -174,7 +186,7 @@ class HubJobRunner:
             known = {job.id: job for job in await self.jobs("mh-campaign", campaign)}
             unseen = self._unseen.setdefault(campaign, {})
             so_far = hub_costs.spent(known, unseen, self._prices)
-            hub_costs.check(worst, price, campaign, so_far, settings.caps)
+            hub_costs.check(worst, price, labels, so_far, settings.caps)
             job = await self.ask(f"the launch of job {spec.key!r}", run, again=False)
             unseen[job.id] = worst
             return job
@@ -287,10 +299,10 @@ class _Work:
             if isinstance(found, JobResult):
                 return found
             job, faults = None, found
-        raise JobError(
+        raise JobsHalted(
             f"job {self._spec.key!r}: {self._settings.attempts} machines of the Hub have failed"
             + (f"; the last: {faults}" if faults else ""),
-            next="see them at https://huggingface.co/settings/jobs, and try again later",
+            next="see https://huggingface.co/settings/jobs; a run that is resumed tries again",
         )
 
     # ---------------------------------------------------------------- launch
@@ -345,9 +357,10 @@ class _Work:
         if self._stopped.is_set():
             raise asyncio.CancelledError
         if why == "queue":
-            raise JobError(
+            raise JobsHalted(
                 f"job {self._spec.key!r}: no machine within {self._settings.queue_seconds:g} s",
-                next=f"take another --flavor than {self._settings.flavor}, or wait",
+                next=f"wait, and resume; or begin anew on another flavor than "
+                f"{self._settings.flavor}",
             )
         if heard.ended and heard.whole:
             try:
@@ -522,10 +535,10 @@ class _Watch:
 
     def _bear(self, failure: HubFailure) -> None:
         """A Hub that fails to answer is no reason to give up a job that runs, for a while."""
-        lasting = failure.trouble in (HubTrouble.DENIED, HubTrouble.OFFLINE)
+        lasting = failure.trouble in FOR_A_PERSON
         over = time.monotonic() - self._answered > self._settings.outage_seconds
         if lasting or over:
-            raise JobError(
+            raise JobsHalted(
                 f"{failure.what} (job {self._id} may go on; a run that is resumed finds it)",
                 next=failure.next,
             ) from failure

@@ -51,10 +51,16 @@ async def confirm(
 
 
 async def _pair(run: Run, lab: Lab, candidate: str, seed: int) -> Pair:
+    # Both go to their end, also where one fails: it is paid for.
     master, mine = await asyncio.gather(
         measure(run, lab, lab.master.commit, seed, Phase.CONFIRM, holdout=True),
         measure(run, lab, candidate, seed, Phase.CONFIRM, holdout=True),
+        return_exceptions=True,
     )
+    if isinstance(master, BaseException):
+        raise master
+    if isinstance(mine, BaseException):
+        raise mine
     return Pair(seed, master, mine)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from manyhands.errors import Halted
 from manyhands.ports import JobRunner
 from manyhands.runtime import Run
 from manyhands.teams.lab.cast import Cast
-from manyhands.teams.lab.closing import Outcome, conclude, progress
+from manyhands.teams.lab.closing import Outcome, conclude, leave_word, progress
 from manyhands.teams.lab.experiment import (
     enqueue,
     keep,
@@ -29,7 +30,18 @@ from manyhands.teams.lab.study import load_study
 async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome:
     """Run the study until its budget, a plateau, an empty search space or a person ends it."""
     state = await open_lab(run, order, load_study(Path(order.study)), jobs, cast)
-    await measure_baseline(run, state)
+    try:
+        await measure_baseline(run, state)
+        reason = await rounds(run, state)
+    except Halted as halted:
+        await leave_word(state, halted)
+        raise
+    await settle_unfinished(run, state, reason)
+    return await conclude(run, state, reason)
+
+
+async def rounds(run: Run, state: Lab) -> str:
+    """Experiments and promotions, round after round; why there is no further one."""
     turn = 0
     while not (reason := await over(run, state, turn)):
         turn += 1
@@ -40,10 +52,8 @@ async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome
             tested = await promotions(round, state, only_clear=bool(candidates))
             await progress(round, state)
         if not candidates and not tested:
-            reason = "nothing is left to try"
-            break
-    await settle_unfinished(run, state, reason)
-    return await conclude(run, state, reason)
+            return "nothing is left to try"
+    return reason
 
 
 async def over(run: Run, lab: Lab, turn: int) -> str:
