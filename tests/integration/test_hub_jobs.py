@@ -429,9 +429,10 @@ def test_a_study_whose_token_expired_goes_on_with_a_new_one(
     process = shell.start(*words)
     wait_for(lambda: len(hub.jobs()) >= 2)
     hub.go_wrong("/api/jobs/tester/", "401", 10_000)
-    assert process.wait() != 0
+    assert process.wait() == 12
+    assert json.loads(shell("show", "expiring", "--json"))["status"] == "blocked"
     hub.go_right()
-    shell("resume", "expiring", "--retry-failed")
+    shell("lab", "resume", "expiring")
     rows = json.loads(shell("lab", "ledger", "expiring", "--json"))
     assert len(rows) >= 4
     assert {row["exit"] for row in rows} == {"ok"}
@@ -439,13 +440,58 @@ def test_a_study_whose_token_expired_goes_on_with_a_new_one(
     assert len(used) == len(set(used))
 
 
+#: Of a job of the regression study: 60 s, and 5 minutes for its image, at the price of cpu-basic.
+WORST = 0.000167 * (60 + 300 + 1) / 60
+
+
+def halted(hub: HubProcess, tmp_path: Path) -> tuple[Shell, str]:
+    """A study that comes to its cost cap, and what it then says."""
+    study = lay_out("regression", tmp_path / "study")
+    shell = Shell(tmp_path)
+    words = ("lab", "run", str(study), "--jobs", "hf", "--runs", "16", "--slots", "4")
+    more = ("--campaign-usd", f"{2.5 * WORST:.6f}", "--run-id", "capped")
+    told = shell(*words, *more, code=12)
+    assert "the cost cap of" in told
+    assert "manyhands lab resume capped --campaign-usd" in " ".join(told.split())
+    return shell, str(study)
+
+
+def test_a_study_at_its_cost_cap_goes_on_with_a_higher_one(hub: HubProcess, tmp_path: Path) -> None:
+    shell, _ = halted(hub, tmp_path)
+    assert "cannot change" in shell("lab", "resume", "capped", "--job", "flavor=a10g-small", code=2)
+    shell("lab", "resume", "capped", "--campaign-usd", "5", "--job", "attempts=2")
+    rows = json.loads(shell("lab", "ledger", "capped", "--json"))
+    assert len(rows) >= 8
+    assert {row["exit"] for row in rows} == {"ok"}
+    keys = [job["labels"]["mh-key"] for job in hub.jobs()]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_study_at_its_cost_cap_wraps_up(hub: HubProcess, tmp_path: Path) -> None:
+    """Which it could not while it had no baseline."""
+    shell, study = halted(hub, tmp_path)
+    rounds = ("lab", "resume", "capped", "--campaign-usd")
+    spent = 5 * WORST
+    told = shell(*rounds, f"{spent:.6f}", code=12)
+    while json.loads(shell("lab", "status", "capped", "--json"))["runs"] < 5:
+        spent += WORST / 2
+        told = shell(*rounds, f"{spent:.6f}", code=12)
+    assert "the cost cap of" in told
+    shell("lab", "stop", "capped")
+    outcome = json.loads(shell("lab", "resume", "capped", "--json"))
+    assert "stopped by a person" in outcome["reason"]
+    assert Path(outcome["report"]).is_file()
+    assert Path(study, ".manyhands", "capped", "results.tsv").is_file()
+
+
 def test_what_is_wrong_is_said_before_it_starts(hub: HubProcess, tmp_path: Path) -> None:
     study = str(lay_out("regression", tmp_path / "study"))
     shell = Shell(tmp_path)
     assert "--jobs hf" in shell("lab", "run", study, "--flavor", "h200", code=2)
+    assert "options:" in shell("lab", "run", study, "--jobs", "hf", "--job", "gres=gpu:1", code=2)
     assert "--jobs local" in shell("lab", "run", study, "--jobs", "moon", code=2)
     told = shell("lab", "run", study, "--jobs", "hf", "--flavor", "h900", code=9)
     assert "a10g-small" in told
     shell.env["HF_TOKEN"] = EXPIRED
-    assert "401" in shell("lab", "run", study, "--jobs", "hf", code=9)
+    assert "401" in shell("lab", "run", study, "--jobs", "hf", code=12)
     assert not hub.jobs()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from manyhands.adapters.jobs.away import Patience
 from manyhands.adapters.jobs.hub import IMAGE, HubJobRunner, HubSettings
 from manyhands.adapters.jobs.hub_costs import Caps
 from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.adapters.jobs.slurm import SlurmJobRunner, SlurmSettings
 from manyhands.adapters.jobs.ssh import SshJobRunner, SshSettings
 from manyhands.adapters.jobs.ssh_line import Target
 from manyhands.ports import JobRunner
-from manyhands.teams.lab.state import AwayJobs, HubJobs, Order, SshJobs
+from manyhands.teams.lab.state import FOLDER, AwayJobs, HubJobs, Order, SlurmJobs, SshJobs
 
 
 async def runner_of(order: Order) -> JobRunner:
@@ -21,6 +23,8 @@ async def runner_of(order: Order) -> JobRunner:
         return HubJobRunner(home, _of_hub(order.hub))
     if order.ssh is not None:
         return await SshJobRunner.open(home, _of_ssh(order.ssh))
+    if order.slurm is not None:
+        return SlurmJobRunner(home, _of_slurm(order.slurm, Path(order.study)))
     return home
 
 
@@ -42,6 +46,10 @@ async def look_at(order: Order) -> str:
             f"training on {order.ssh.host}: Python {host.python}, {host.cores} cores, isolation "
             f"{host.isolation.level}"
         )
+    if (slurm := order.slurm) is not None:
+        runner = SlurmJobRunner(LocalJobRunner(), _of_slurm(slurm, Path(order.study)))
+        where = slurm.partition or "the default partition"
+        return f"training on {await runner.check()}, {where}"
     return ""
 
 
@@ -71,6 +79,12 @@ def _of_hub(jobs: HubJobs) -> HubSettings:
         outage_seconds=jobs.outage_seconds,
         attempts=jobs.attempts,
     )
+
+
+def _of_slurm(jobs: SlurmJobs, study: Path) -> SlurmSettings:
+    own: dict[str, Any] = jobs.model_dump(exclude={*AwayJobs.model_fields, "folder"})
+    folder = Path(jobs.folder).expanduser() if jobs.folder else study / FOLDER / "slurm"
+    return SlurmSettings(folder, **own, patience=_patience(jobs))
 
 
 def _of_ssh(jobs: SshJobs) -> SshSettings:

@@ -181,11 +181,15 @@ class Away:
                 return _ended(heard, JobExit.OUT_OF_MEMORY, detail)
             case _:
                 pass
-        if standing.stage is Stage.ENDED and "begun" not in heard.facts and heard.noise:
+        if standing.stage is Stage.ENDED and "begun" not in heard.facts:
+            told = heard.noise.strip()[-600:] or detail
             raise JobError(
-                f"job {self._spec.key!r} could not be started there: {heard.noise.strip()[-600:]}",
+                f"job {self._spec.key!r} could not be started there: {told}",
                 next="is its Python the right one, and whole?",
             )
+        if standing.stage is Stage.ENDED:
+            # Its machine is well: the job's own doing, or that of the machine's want of memory.
+            return _ended(heard, JobExit.FAILED, "its runner there was killed")
         return f"job {name}: {detail}"
 
 

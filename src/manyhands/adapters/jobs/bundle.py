@@ -34,7 +34,7 @@ _CODE = (
     *("__init__.py", "errors.py", "ports.py", "redaction.py", "isolation"),
     *(f"adapters/jobs/{name}.py" for name in ("__init__", "bubblewrap", "environment", "far_end")),
     *(f"adapters/jobs/{name}.py" for name in ("frames", "job", "landlock", "levels", "local")),
-    *(f"adapters/jobs/{name}.py" for name in ("output", "verdict")),
+    *(f"adapters/jobs/{name}.py" for name in ("output", "slurm_far", "verdict")),
 )
 
 
@@ -47,11 +47,18 @@ class Bundle:
     digest: str
 
 
-def pack(spec: JobSpec, *, most_returned: int, there: Mapping[Path, str] | None = None) -> Bundle:
+def pack(
+    spec: JobSpec,
+    *,
+    most_returned: int,
+    there: Mapping[Path, str] | None = None,
+    isolation: str = "auto",
+) -> Bundle:
     """Raises `JobError` for what cannot be sent.
 
     ``there``: paths that the job may read and that the other machine has already, and where; they
-    are not sent. ``most_returned``: bytes that may come back, packed.
+    are not sent. ``most_returned``: bytes that may come back, packed. ``isolation``: as
+    `LocalJobRunner` has it, on that machine.
     """
     _check_secrets(spec)
     there = there or {}
@@ -66,6 +73,7 @@ def pack(spec: JobSpec, *, most_returned: int, there: Mapping[Path, str] | None 
         "limits": asdict(spec.limits),
         "network": spec.network,
         "most_returned": most_returned,
+        "isolation": isolation,
     }
     sent = {name: path for name, path in places.items() if path not in there}
     try:

@@ -66,7 +66,7 @@ async def _run(root: Path, told: dict[str, Any]) -> None:
     printer = _Printer(_names(root, told))
     _print(fact("begun", {"python": sys.version.split()[0]}))
     try:
-        result = await LocalJobRunner().run(spec, printer)
+        result = await LocalJobRunner(told["isolation"]).run(spec, printer)
     except JobError as error:
         _print(fact("refused", {"what": error.what, "next": error.next}))
         return

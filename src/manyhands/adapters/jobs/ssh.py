@@ -199,8 +199,7 @@ class _Post:
         if name not in found:
             return Standing(Stage.LOST, "it is gone from the host")
         stage = Stage(found[name])
-        # Its runner always tells the end, so one that did not was killed, or its machine was.
-        return Standing(stage, "it ended without a word" if stage is Stage.ENDED else "")
+        return Standing(stage, "the host was started anew" if stage is Stage.LOST else "")
 
     async def cancel(self, name: str) -> None:
         told = await self.ask("cancel", name)

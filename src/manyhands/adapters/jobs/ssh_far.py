@@ -88,12 +88,24 @@ def jobs(place: str, stem: str) -> None:
 
 
 def state_of(folder: str) -> str:
-    """new, running, ended or cancelled."""
+    """new, running, ended, cancelled, or lost: the machine has been started anew since."""
     if os.path.exists(os.path.join(folder, "cancelled")):
         return "cancelled"
     if not os.path.exists(os.path.join(folder, "started")):
         return "new"
-    return "running" if held(folder) else "ended"
+    if held(folder):
+        return "running"
+    with open(os.path.join(folder, "started")) as file:
+        return "ended" if file.read() == boot() else "lost"
+
+
+def boot() -> str:
+    """Names the time since the machine was started."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"
 
 
 def held(folder: str) -> bool:
@@ -130,8 +142,8 @@ def state_of_held(folder: str) -> str:
 
 
 def start(folder: str, slot: str, lock: int) -> None:
-    with open(os.path.join(folder, "started"), "x"):
-        pass
+    with open(os.path.join(folder, "started"), "x") as file:
+        file.write(boot())
     code = [sys.executable, "-m", "manyhands.adapters.jobs.far_end", folder, slot]
     with open(os.path.join(folder, "frames"), "ab") as frames:
         process = subprocess.Popen(

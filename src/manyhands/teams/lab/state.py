@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -80,7 +80,9 @@ class SshJobs(AwayJobs):
 
 class SlurmJobs(AwayJobs):
     """A cluster whose file system holds the study. ``minutes``: the job's limit there (0: that of
-    the study, and five). ``options``: further ones of ``sbatch``, by their long names."""
+    the study, and five). ``options``: further ones of ``sbatch``, by their long names.
+    ``isolation``: a level that each node must offer ("auto": what it has). ``folder``: for jobs,
+    shared with the nodes ('': in the study's own)."""
 
     partition: str = ""
     account: str = ""
@@ -90,6 +92,8 @@ class SlurmJobs(AwayJobs):
     cpus: int = Field(default=0, ge=0)
     minutes: int = Field(default=0, ge=0)
     options: dict[str, str] = Field(default_factory=dict)
+    isolation: Literal["auto", "bubblewrap", "landlock", "process"] = "auto"
+    folder: str = ""
 
 
 #: What may be changed of a study that has begun: nothing of it bears on what is measured.
