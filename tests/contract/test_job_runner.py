@@ -1,5 +1,6 @@
 """One suite for every isolation level of the local job runner that this machine offers, for the
-Hub's jobs, which a server of this machine runs, and for a host over SSH, which is this machine."""
+Hub's jobs, which a server of this machine runs, and for a host over SSH and a Slurm cluster of one
+node, which are this machine."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from manyhands.adapters.jobs.away import Patience
 from manyhands.adapters.jobs.hub import HubJobRunner, HubSettings
 from manyhands.adapters.jobs.hub_costs import Caps
 from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.adapters.jobs.slurm import SlurmJobRunner, SlurmSettings
 from manyhands.adapters.jobs.ssh import SshJobRunner, SshSettings
 from manyhands.adapters.jobs.ssh_line import Target
 from manyhands.isolation import processes
@@ -43,6 +45,7 @@ from manyhands.testing.jobs import (
     lock_is_freed,
     python_job,
 )
+from manyhands.testing.slurm import SlurmCluster
 from manyhands.testing.sshd import SshServer
 
 NO_LANDLOCK = landlock.probe()
@@ -116,6 +119,25 @@ async def test_conformance_over_ssh(check: Check, sshd: SshServer, tmp_path: Pat
     place = str(tmp_path / "there")
     settings = SshSettings(target, sys.executable, place, Patience(poll=0.1), share_from=1)
     runner = await SshJobRunner.open(LocalJobRunner(), settings)
+    await check(lambda: runner, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.mark.needs("slurm")
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize(
+    "check", [quick_first(check) for check in JOB_CHECKS], ids=[c.__name__ for c in JOB_CHECKS]
+)
+async def test_conformance_on_slurm(check: Check, slurm: SlurmCluster, tmp_path: Path) -> None:
+    settings = SlurmSettings(
+        tmp_path / "there", isolation="bubblewrap", patience=Patience(poll=0.2)
+    )
+    runner = SlurmJobRunner(LocalJobRunner(), settings)
     await check(lambda: runner, tmp_path)
 
 

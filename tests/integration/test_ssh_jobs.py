@@ -286,7 +286,7 @@ def test_a_study_trains_there_and_a_killed_one_goes_on(sshd: SshServer, tmp_path
     process.send_signal(signal.SIGKILL)
     process.wait()
     outcome = json.loads(shell("lab", "resume", "far", "--json"))
-    assert outcome["runs"] >= 12
+    assert outcome["runs"] >= 4
     rows = json.loads(shell("lab", "ledger", "far", "--json"))
     ran = [row for row in rows if row["seed"] >= 0]
     assert all(row["metric"] is not None for row in ran)
