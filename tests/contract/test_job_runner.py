@@ -35,13 +35,9 @@ from manyhands.testing.jobs import (
     JOB_CHECKS,
     Check,
     check_cancellation,
-    check_environment,
-    check_exit_codes,
     check_failing_callback,
     check_hidden_paths,
-    check_not_found,
     check_output,
-    check_output_limit,
     lock_is_freed,
     python_job,
 )
@@ -91,16 +87,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 
 #: What another machine can get wrong by itself; the rest is that of the runner there: the same.
-QUICK = (
-    check_exit_codes,
-    check_output,
-    check_failing_callback,
-    check_not_found,
-    check_environment,
-    check_output_limit,
-    check_cancellation,
-    check_hidden_paths,
-)
+QUICK = (check_output, check_failing_callback, check_cancellation, check_hidden_paths)
 
 
 def quick_first(check: Check) -> object:

@@ -440,8 +440,8 @@ def test_a_study_whose_token_expired_goes_on_with_a_new_one(
     assert len(used) == len(set(used))
 
 
-#: Of a job of the regression study: 60 s, and 5 minutes for its image, at the price of cpu-basic.
-WORST = 0.000167 * (60 + 300 + 1) / 60
+#: Of a job of the regression study: 10 s, and 5 minutes for its image, at the price of cpu-basic.
+WORST = 0.000167 * (10 + 300 + 1) / 60
 
 
 def test_a_study_at_its_cost_cap_goes_on_with_a_higher_one(hub: HubProcess, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ async def test_what_a_machine_takes_is_begun_anew(played: PlayedSlurm, tmp_path:
     assert played.jobs() == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "exit"), [("timeout", JobExit.TIMED_OUT), ("memory", JobExit.OUT_OF_MEMORY)]
 )
@@ -71,6 +72,7 @@ async def test_what_waits_for_ever_is_taken_back(played: PlayedSlurm, tmp_path: 
     assert json.loads((played.folder / "1.job").read_text())["state"] == "CANCELLED"
 
 
+@pytest.mark.slow
 async def test_machines_that_go_on_failing_halt_the_run(
     played: PlayedSlurm, tmp_path: Path
 ) -> None:
@@ -79,6 +81,7 @@ async def test_machines_that_go_on_failing_halt_the_run(
         await runner(tmp_path, attempts=2).run(python_job(tmp_path, SLOW))
 
 
+@pytest.mark.slow
 async def test_a_submission_that_was_not_noted_is_found(
     played: PlayedSlurm, tmp_path: Path
 ) -> None:
@@ -126,6 +129,7 @@ async def test_a_killed_runners_job_is_taken_up(cluster: SlurmCluster, tmp_path:
     assert len(cluster.ask("squeue", "-h", "-t", "all").splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.needs("slurm")
 async def test_a_job_that_a_person_cancels_is_not_begun_anew(
     cluster: SlurmCluster, tmp_path: Path

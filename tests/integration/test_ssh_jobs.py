@@ -69,7 +69,11 @@ def numbered(text: str) -> None:
     assert last == f"end {len(numbers)}"
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["connections", "server"])
+@pytest.mark.parametrize(
+    "whole",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["connections", "server"],
+)
 async def test_a_lost_connection_is_no_end(whole: bool, sshd: SshServer, tmp_path: Path) -> None:
     """It is heard on behind the last line, and what was heard once is not heard again."""
     stop = tmp_path / "data" / "stop"
@@ -139,6 +143,7 @@ async def test_a_killed_runners_job_is_taken_up(sshd: SshServer, tmp_path: Path)
     assert not gate.exists()
 
 
+@pytest.mark.slow
 async def test_a_stuck_job_is_ended(sshd: SshServer, tmp_path: Path) -> None:
     there = await runner(sshd, tmp_path, silence=0.5)
     result = await there.run(python_job(tmp_path, "import time; time.sleep(600)"))
@@ -146,6 +151,7 @@ async def test_a_stuck_job_is_ended(sshd: SshServer, tmp_path: Path) -> None:
     assert "no output for 0.5 s" in result.detail
 
 
+@pytest.mark.slow
 async def test_a_job_whose_host_was_lost_is_begun_anew(sshd: SshServer, tmp_path: Path) -> None:
     """As after a reboot, which no other attempt is made without."""
     spec = python_job(tmp_path, "import os, time; print(os.getppid(), flush=True); time.sleep(1.5)")
@@ -188,6 +194,7 @@ async def test_a_host_is_never_taken_for_another(tmp_path: Path) -> None:
         assert (other.folder / "known_hosts").read_text() == ""
 
 
+@pytest.mark.slow
 async def test_who_is_not_let_in_is_told_so(tmp_path: Path) -> None:
     with SshServer(tmp_path / "sshd") as other:
         (other.folder / "authorized_keys").write_text("")
@@ -243,6 +250,7 @@ async def test_data_are_sent_once_and_checked(sshd: SshServer, tmp_path: Path) -
     assert result.log_tail.startswith("given ")
 
 
+@pytest.mark.slow
 async def test_two_that_send_at_once_send_once(sshd: SshServer, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
 import tarfile
 import time
@@ -27,6 +28,8 @@ from manyhands.errors import JobError, JobsHalted
 from manyhands.isolation.endings import to_its_end
 from manyhands.ports import Isolation, JobResult, JobRunner, JobSpec
 
+#: Seconds that a person who cancels waits for a host that is not reached.
+_CANCEL_SECONDS = 20.0
 #: Bytes of data that are sent along with each job; what is larger is sent once.
 SHARE_FROM = 1_000_000
 
@@ -126,18 +129,26 @@ class _Post:
         self._priming = asyncio.Lock()
         self._primed: set[str] = set()
 
-    async def ask(self, verb: str, *words: str, data: bytes = b"", seconds: float = 0.0) -> Any:
-        """Asked again while the host cannot be reached, for as long as an outage may last."""
+    async def ask(
+        self,
+        verb: str,
+        *words: str,
+        data: bytes = b"",
+        seconds: float = 0.0,
+        outage: float = math.inf,
+    ) -> Any:
+        """Asked again while the host cannot be reached, for as long as an outage may last (here at
+        most ``outage`` seconds)."""
         patience = self._settings.patience
+        outage = min(outage, patience.outage)
         since, wait = time.monotonic(), min(1.0, patience.poll)
         while True:
             try:
                 return await self._line.ask(verb, *words, data=data, seconds=seconds)
             except Dropped as dropped:
-                if time.monotonic() - since > patience.outage:
+                if time.monotonic() - since > outage:
                     raise JobsHalted(
-                        f"{self._settings.target} is not reached for {patience.outage:g} s: "
-                        f"{dropped}",
+                        f"{self._settings.target} is not reached for {outage:g} s: {dropped}",
                         next="see that it is up; a run that is resumed goes on, and finds the "
                         "jobs that went on",
                     ) from dropped
@@ -202,7 +213,7 @@ class _Post:
         return Standing(stage, "the host was started anew" if stage is Stage.LOST else "")
 
     async def cancel(self, name: str) -> None:
-        told = await self.ask("cancel", name)
+        told = await self.ask("cancel", name, outage=_CANCEL_SECONDS)
         if told["state"] == Stage.RUNNING:
             raise JobError(f"job {name} on {self._settings.target} does not end")
 
