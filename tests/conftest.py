@@ -15,6 +15,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
+from manyhands.testing.slurm import missing
+from manyhands.testing.sshd import SSHD
+
 pytest_plugins = ["tests.tiny_model"]
 
 # A busy machine takes long over one example, and is no finding.
@@ -65,6 +68,14 @@ def _docker() -> bool:
 
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "bubblewrap": (_bubblewrap, "no working bwrap: run `make system`"),
+    "slurm": (
+        lambda: not missing() and importlib.util.find_spec("submitit") is not None,
+        "no Slurm or no submitit: run `make system` and `make setup`",
+    ),
+    "sshd": (
+        lambda: SSHD is not None and bool(shutil.which("ssh")),
+        "no OpenSSH server and client: run `make system`",
+    ),
     "llama": (
         lambda: importlib.util.find_spec("xllamacpp") is not None,
         "xllamacpp is not installed: pip install 'manyhands[local]'",

@@ -29,6 +29,7 @@
     │   └── ReplayDiverged       what is asked is not what was recorded
     ├── StepFailed               a step ended in failure (live and on replay alike)
     ├── InDoubt                  a ``once`` step was started and never finished: a person decides
+    ├── Halted                   nothing goes on until a person has done something; resumable
     ├── BudgetExceeded           a reservation that does not fit
     ├── RunEnded                 a command ended the run
     │   ├── RunStopped           ``stop``
@@ -42,6 +43,7 @@
     │   │   │   └── ModelContextFull  the request is longer than the model can read
     │   │   └── ModelMalformed     an answer that is not the protocol
     │   ├── JobError             a job could not be launched at all
+    │   │   └── JobsHalted         (also a Halted) no job can be run until a person has seen to it
     │   ├── SandboxError         a workspace with commands, or a machine that offers none
     │   │   ├── SandboxRefused     a path outside the workspace, a write where none is allowed
     │   │   ├── SandboxMissing     no such file, or not a regular one
@@ -168,6 +170,14 @@ class InDoubt(ManyhandsError):
         self.key = key
 
 
+class Halted(ManyhandsError):
+    """A run cannot go on until a person has done something outside of it: money, a token, a
+    machine. The step that raises it has not failed; the run is blocked, and goes on from there
+    when it is resumed."""
+
+    exit_code = 12
+
+
 class BudgetExceeded(ManyhandsError):
     """``unit`` ran out in scope ``scope``: ``asked`` more than ``limit`` with ``used`` gone."""
 
@@ -247,6 +257,10 @@ class ModelMalformed(ModelError):
 
 
 class JobError(PortError): ...
+
+
+class JobsHalted(JobError, Halted):
+    exit_code = 12
 
 
 class SandboxError(PortError): ...

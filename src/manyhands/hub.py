@@ -41,12 +41,15 @@ class HubTrouble(StrEnum):
     DENIED = "denied"
     MISSING = "missing"
     REFUSED = "refused"
+    UNPAID = "unpaid"
     MALFORMED = "malformed"
     OFFLINE = "offline"
 
 
 #: After these the same call may succeed.
 PASSING = frozenset({HubTrouble.UNREACHABLE, HubTrouble.SLOW, HubTrouble.BUSY, HubTrouble.BROKEN})
+#: These are for a person to mend; the same call may succeed then.
+FOR_A_PERSON = frozenset({HubTrouble.DENIED, HubTrouble.OFFLINE, HubTrouble.UNPAID})
 #: After these the server may have done what was asked.
 UNSURE = frozenset({HubTrouble.UNREACHABLE, HubTrouble.SLOW, HubTrouble.BROKEN})
 
@@ -284,7 +287,7 @@ def _refused(what: str, error: Any) -> HubFailure:
     if status in (404, 410):
         return HubFailure(HubTrouble.MISSING, told, "check the name")
     if status == 402:
-        return HubFailure(HubTrouble.REFUSED, told, "the account has no credit for this")
+        return HubFailure(HubTrouble.UNPAID, told, "the account has no credit for this")
     if status == 429 or status == 503:
         return HubFailure(HubTrouble.BUSY, told, _TRY_LATER, _asked_wait(error.response.headers))
     if status >= 500:

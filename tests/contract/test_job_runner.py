@@ -1,5 +1,6 @@
-"""One suite for every isolation level of the local job runner that this machine offers, and for the
-Hub's jobs, which a server of this machine runs."""
+"""One suite for every isolation level of the local job runner that this machine offers, for the
+Hub's jobs, which a server of this machine runs, and for a host over SSH and a Slurm cluster of one
+node, which are this machine."""
 
 from __future__ import annotations
 
@@ -17,9 +18,13 @@ from pathlib import Path
 import pytest
 
 from manyhands.adapters.jobs import landlock
+from manyhands.adapters.jobs.away import Patience
 from manyhands.adapters.jobs.hub import HubJobRunner, HubSettings
 from manyhands.adapters.jobs.hub_costs import Caps
 from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.adapters.jobs.slurm import SlurmJobRunner, SlurmSettings
+from manyhands.adapters.jobs.ssh import SshJobRunner, SshSettings
+from manyhands.adapters.jobs.ssh_line import Target
 from manyhands.isolation import processes
 from manyhands.ports import JobExit
 from manyhands.testing.hub_jobs import HubProcess
@@ -29,9 +34,15 @@ from manyhands.testing.jobs import (
     HOLD,
     JOB_CHECKS,
     Check,
+    check_cancellation,
+    check_failing_callback,
+    check_hidden_paths,
+    check_output,
     lock_is_freed,
     python_job,
 )
+from manyhands.testing.slurm import SlurmCluster
+from manyhands.testing.sshd import SshServer
 
 NO_LANDLOCK = landlock.probe()
 LEVELS = [
@@ -69,6 +80,54 @@ async def test_conformance_of_the_hub(
     await check(lambda: HubJobRunner(LocalJobRunner(), settings), tmp_path)
 
 
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with SshServer(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+#: What another machine can get wrong by itself; the rest is that of the runner there: the same.
+QUICK = (check_output, check_failing_callback, check_cancellation, check_hidden_paths)
+
+
+def quick_first(check: Check) -> object:
+    return pytest.param(check, marks=() if check in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.needs("sshd")
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize(
+    "check",
+    [quick_first(check) for check in JOB_CHECKS],
+    ids=[check.__name__ for check in JOB_CHECKS],
+)
+async def test_conformance_over_ssh(check: Check, sshd: SshServer, tmp_path: Path) -> None:
+    target = Target(sshd.target, config=str(sshd.config))
+    place = str(tmp_path / "there")
+    settings = SshSettings(target, sys.executable, place, Patience(poll=0.1), share_from=1)
+    runner = await SshJobRunner.open(LocalJobRunner(), settings)
+    await check(lambda: runner, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.mark.needs("slurm")
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize(
+    "check", [quick_first(check) for check in JOB_CHECKS], ids=[c.__name__ for c in JOB_CHECKS]
+)
+async def test_conformance_on_slurm(check: Check, slurm: SlurmCluster, tmp_path: Path) -> None:
+    settings = SlurmSettings(
+        tmp_path / "there", isolation="bubblewrap", patience=Patience(poll=0.2)
+    )
+    runner = SlurmJobRunner(LocalJobRunner(), settings)
+    await check(lambda: runner, tmp_path)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 async def test_a_killed_harness_takes_its_jobs_along(level: str, tmp_path: Path) -> None:
     lock = tmp_path / "out" / "lock"
@@ -79,6 +138,10 @@ async def test_a_killed_harness_takes_its_jobs_along(level: str, tmp_path: Path)
         from dataclasses import replace
         from pathlib import Path
         from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.adapters.jobs.away import Patience
+from manyhands.adapters.jobs.ssh import SshJobRunner, SshSettings
+from manyhands.adapters.jobs.ssh_line import Target
+from manyhands.testing.sshd import SshServer
         from manyhands.testing.jobs import python_job
         spec = python_job(Path({str(tmp_path)!r}), {job!r}, key="killed/1")
         asyncio.run(LocalJobRunner({level!r}).run(spec, lambda _: print("begun", flush=True)))

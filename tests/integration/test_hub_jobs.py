@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from manyhands.adapters.jobs import hub_bundle
+from manyhands.adapters.jobs import bundle
+from manyhands.adapters.jobs.bundle import unpack
+from manyhands.adapters.jobs.frames import Output, output_lines, parse
+from manyhands.adapters.jobs.heard import Heard
 from manyhands.adapters.jobs.hub import HubJobRunner, HubSettings
-from manyhands.adapters.jobs.hub_bundle import pack, unpack
+from manyhands.adapters.jobs.hub_bundle import pack
 from manyhands.adapters.jobs.hub_costs import Caps
-from manyhands.adapters.jobs.hub_frames import Output, output_lines, parse
-from manyhands.adapters.jobs.hub_output import Heard
 from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.errors import JobError
 from manyhands.hub import Hub
@@ -179,7 +180,7 @@ def hub_bundle_tar(name: str) -> bytes:
 
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as tar:
-        hub_bundle._add(tar, name, b"x", 0o644)
+        bundle._add(tar, name, b"x", 0o644)
     return made.getvalue()
 
 
@@ -217,7 +218,7 @@ def test_a_folder_may_become_a_file(tmp_path: Path) -> None:
     "line", ["mh= []", "mh= 3", "mh= {}", 'mh= {"a": 1, "b": 2}', "mh> ?", "mh= "]
 )
 def test_a_line_that_is_none_of_ours_is_noise(line: str, tmp_path: Path) -> None:
-    heard = Heard(python_job(tmp_path, ""), None)
+    heard = Heard(python_job(tmp_path, ""), None, 1_000_000)
     assert not heard.take(line)
     assert (heard.facts, heard.noise) == ({}, f"{line}\n")
     heard.close()
@@ -428,9 +429,10 @@ def test_a_study_whose_token_expired_goes_on_with_a_new_one(
     process = shell.start(*words)
     wait_for(lambda: len(hub.jobs()) >= 2)
     hub.go_wrong("/api/jobs/tester/", "401", 10_000)
-    assert process.wait() != 0
+    assert process.wait() == 12
+    assert json.loads(shell("show", "expiring", "--json"))["status"] == "blocked"
     hub.go_right()
-    shell("resume", "expiring", "--retry-failed")
+    shell("lab", "resume", "expiring")
     rows = json.loads(shell("lab", "ledger", "expiring", "--json"))
     assert len(rows) >= 4
     assert {row["exit"] for row in rows} == {"ok"}
@@ -438,13 +440,53 @@ def test_a_study_whose_token_expired_goes_on_with_a_new_one(
     assert len(used) == len(set(used))
 
 
+#: Of a job of the regression study: 10 s, and 5 minutes for its image, at the price of cpu-basic.
+WORST = 0.000167 * (10 + 300 + 1) / 60
+
+
+def test_a_study_at_its_cost_cap_goes_on_with_a_higher_one(hub: HubProcess, tmp_path: Path) -> None:
+    study = str(lay_out("regression", tmp_path / "study"))
+    shell = Shell(tmp_path)
+    words = ("lab", "run", study, "--jobs", "hf", "--runs", "16", "--slots", "4")
+    told = shell(*words, "--campaign-usd", f"{2.5 * WORST:.6f}", "--run-id", "capped", code=12)
+    assert "the cost cap of" in told
+    assert "manyhands lab resume capped --campaign-usd" in " ".join(told.split())
+    assert "cannot change" in shell("lab", "resume", "capped", "--job", "flavor=a10g-small", code=2)
+    shell("lab", "resume", "capped", "--campaign-usd", "5", "--job", "attempts=2")
+    rows = json.loads(shell("lab", "ledger", "capped", "--json"))
+    assert len(rows) >= 4
+    assert {row["exit"] for row in rows} == {"ok"}
+    keys = [job["labels"]["mh-key"] for job in hub.jobs()]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_halted_study_wraps_up_when_it_is_told_to(hub: HubProcess, tmp_path: Path) -> None:
+    slow = {"train.py": SLOW + (STUDIES / "regression/train.py").read_text()}
+    study = lay_out("regression", tmp_path / "study", slow)
+    shell = Shell(tmp_path)
+    words = ("lab", "run", str(study), "--jobs", "hf", "--runs", "16", "--run-id", "halted")
+    process = shell.start(*words)
+    wait_for(lambda: any(job["labels"]["mh-phase"] == "screen" for job in hub.jobs()))
+    hub.go_wrong("/api/jobs/tester/", "401", 10_000)
+    assert process.wait() == 12
+    assert "401" in shell("show", "halted")
+    shell("lab", "stop", "halted")
+    outcome = json.loads(shell("lab", "resume", "halted", "--json"))
+    assert outcome["reason"] == "stopped by a person"
+    assert Path(outcome["report"]).is_file()
+    rows = json.loads(shell("lab", "ledger", "halted", "--json"))
+    assert [row["exit"] for row in rows if row["experiment"] != "e0000"] == ["not_run"]
+    assert {row["verdict"] for row in rows if row["exit"] == "not_run"} == {"inconclusive"}
+
+
 def test_what_is_wrong_is_said_before_it_starts(hub: HubProcess, tmp_path: Path) -> None:
     study = str(lay_out("regression", tmp_path / "study"))
     shell = Shell(tmp_path)
     assert "--jobs hf" in shell("lab", "run", study, "--flavor", "h200", code=2)
+    assert "options:" in shell("lab", "run", study, "--jobs", "hf", "--job", "gres=gpu:1", code=2)
     assert "--jobs local" in shell("lab", "run", study, "--jobs", "moon", code=2)
     told = shell("lab", "run", study, "--jobs", "hf", "--flavor", "h900", code=9)
     assert "a10g-small" in told
     shell.env["HF_TOKEN"] = EXPIRED
-    assert "401" in shell("lab", "run", study, "--jobs", "hf", code=9)
+    assert "401" in shell("lab", "run", study, "--jobs", "hf", code=12)
     assert not hub.jobs()

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from manyhands.cli.following import tell_where
+from manyhands.cli.lab_jobs import new_limits, ordered_jobs
 from manyhands.cli.lab_options import (
+    Cache,
     Campaign,
     CampaignUsd,
     Experiments,
@@ -18,6 +20,7 @@ from manyhands.cli.lab_options import (
     Fillers,
     Flavor,
     Image,
+    JobOptions,
     Jobs,
     JobUsd,
     Packages,
@@ -49,7 +52,16 @@ from manyhands.cli.tracking import beside, check_tracker, track_study
 from manyhands.config import Config, load_config, located_role, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
-from manyhands.wiring import LAB, LAB_ROLES, Endpoints, Tape, lab_fillers, lab_workflow, models_of
+from manyhands.wiring import (
+    JOBS,
+    LAB,
+    LAB_ROLES,
+    Endpoints,
+    Tape,
+    lab_fillers,
+    lab_workflow,
+    models_of,
+)
 
 app = typer.Typer(
     help="Autonomous research on a training script: experiments, a ledger, honest promotions.",
@@ -75,14 +87,16 @@ def run(
     model: Filler = "",
     role: Fillers = None,
     papers: Papers = "",
-    jobs: Jobs = "local",
-    flavor: Flavor = "cpu-basic",
-    image: Image = "",
+    jobs: Jobs = None,
+    job: JobOptions = None,
+    flavor: Flavor = None,
+    image: Image = None,
     packages: Packages = None,
-    job_usd: JobUsd = 1.0,
-    campaign_usd: CampaignUsd = 10.0,
+    job_usd: JobUsd = None,
+    campaign_usd: CampaignUsd = None,
     usd_per_minute: UsdPerMinute = None,
-    silence: Silence = 1800.0,
+    silence: Silence = None,
+    cache: Cache = "",
     track: Tracked = "",
     tokens: Tokens = None,
     usd: Usd = None,
@@ -109,11 +123,15 @@ def run(
     `manyhands lab run . --model hf:Qwen/Qwen3-32B --papers hf`
 
     `manyhands lab run . --jobs hf --flavor a10g-small --with torch --campaign-usd 20`
+
+    `manyhands lab run . --jobs ssh:me@gpu1 --job python=~/venv/bin/python --slots 2`
+
+    `manyhands lab run . --jobs slurm --job partition=gpu --job gres=gpu:1 --slots 16`
     """
-    settings = {
+    flags = {
         "flavor": flavor,
         "image": image,
-        "packages": tuple(packages or ()),
+        "packages": tuple(packages) if packages else None,
         "usd_per_job": job_usd,
         "usd_per_campaign": campaign_usd,
         "usd_per_minute": usd_per_minute,
@@ -121,14 +139,15 @@ def run(
     }
     given = {"runs": runs, "experiments": experiments, "slots": slots, "seed": seed}
     given |= {"campaign": campaign, "models": _models(model, role or [])}
-    loaded, order = _ordered(study, papers, _hub_jobs(jobs, **settings), given)
+    given |= ordered_jobs(load_config(Path.cwd()), jobs, job or [], flags, cache)
+    loaded, order = _ordered(study, papers, given)
     if track:
         check_tracker(track)
     budget = Budget(tokens=tokens, usd=usd)
     go(_begun(loaded, order, budget, run_id, (record, replay, journal), as_json, track))
 
 
-def _ordered(study: Path, papers: str, hub: Any, given: dict[str, Any]) -> tuple[Any, Any]:
+def _ordered(study: Path, papers: str, given: dict[str, Any]) -> tuple[Any, Any]:
     """The study, and an order that it can carry out."""
     from manyhands.teams.lab.opening import check_order  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
@@ -137,7 +156,7 @@ def _ordered(study: Path, papers: str, hub: Any, given: dict[str, Any]) -> tuple
 
     loaded = load_study(study)
     source = located_papers(papers, Path.cwd()) if papers else ""
-    order = Order(study=str(loaded.dir), papers=source, hub=hub, **given)
+    order = Order(study=str(loaded.dir), papers=source, **given)
     check_order(loaded, order)
     return loaded, order
 
@@ -192,32 +211,12 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
     return named
 
 
-def _hub_jobs(jobs: str, **settings: Any) -> Any:
-    from manyhands.teams.lab.state import HubJobs  # noqa: PLC0415 - optional extra
-
-    if jobs not in ("local", "hf"):
-        raise ConfigError(f"--jobs {jobs!r}", next="write --jobs local, or --jobs hf")
-    if jobs == "hf":
-        return HubJobs(**settings)
-    if settings["flavor"] != "cpu-basic" or settings["image"] or settings["packages"]:
-        raise ConfigError(
-            "--flavor, --image and --with are of the Hub's machines", next="add --jobs hf"
-        )
-    return None
-
-
 async def _check_jobs(order: Any) -> None:
-    if order.hub is None:
-        return
-    from manyhands.wiring import job_runner  # noqa: PLC0415 - optional extra
-    from manyhands.wiring.hub import check_hub  # noqa: PLC0415 - optional extra
+    from manyhands.wiring.jobs import look_at  # noqa: PLC0415 - optional extra
 
-    price = await check_hub(order.hub, job_runner())
-    err.print(
-        f"training on the Hub: {order.hub.flavor}, {price:.4g} dollars a minute; at most "
-        f"{order.hub.usd_per_job:g} a job and {order.hub.usd_per_campaign:g} in all",
-        markup=False,
-    )
+    told = await look_at(order)
+    if told:
+        err.print(told, markup=False)
 
 
 def _check_papers(order: Any, config: Config) -> None:
@@ -364,14 +363,23 @@ def init(
 @app.command()
 def resume(
     study: Study,
+    job_usd: JobUsd = None,
+    campaign_usd: CampaignUsd = None,
+    silence: Silence = None,
+    job: JobOptions = None,
     record: Record = None,
     journal: Journal = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a study's run that was interrupted or killed.
+    """Go on with a study's run that was interrupted, killed or halted, with new limits if need be.
 
-    Example: `manyhands lab resume examples/tinylm`
+    Examples:
+
+    `manyhands lab resume examples/tinylm`
+
+    `manyhands lab resume lab-1a2b3c4d --campaign-usd 40 --job queue_seconds=7200`
     """
+    flags = {"usd_per_job": job_usd, "usd_per_campaign": campaign_usd, "silence_seconds": silence}
     from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
 
     async def work() -> None:
@@ -382,11 +390,24 @@ def resume(
         async with runtime_of(journal, tape) as runtime:
             info = find_run(runtime, study)
             run_id_of(tape, info.run_id, LAB)
+            await _change_limits(runtime, info.run_id, job or [], flags)
             total = read_lab(runtime, info.run_id).manifest.get("runs", 0)
             handle = await runtime.resume(info.run_id)
             await _watch(runtime, handle, total, as_json)
 
     go(work())
+
+
+async def _change_limits(
+    runtime: Runtime, run_id: str, options: list[str], flags: dict[str, Any]
+) -> None:
+    from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
+
+    state = runtime.view(run_id)
+    assert state.input is not None
+    order = Order.model_validate(runtime.value(state.input))
+    if limits := new_limits(options, flags, order):
+        await runtime.command(run_id, "set", target=JOBS, message=limits, decided_on=state.seq)
 
 
 @app.command()
@@ -402,6 +423,8 @@ def stop(study: Study, journal: Journal = None) -> None:
             info = find_run(runtime, study)
             await runtime.command(info.run_id, "stop", decided_on=runtime.view(info.run_id).seq)
             out.print(f"{info.run_id} will wrap up after its present round")
+            if info.status is not Status.RUNNING:
+                out.print(f"→ manyhands lab resume {info.run_id}", markup=False)
 
     go(work())
 

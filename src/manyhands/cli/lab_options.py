@@ -37,25 +37,45 @@ Papers = Annotated[
         help="Where the researcher finds papers: hf, mcp:NAME, or a folder. It has to be a model.",
     ),
 ]
-Jobs = Annotated[str, typer.Option(help="Where training runs: local, or hf (Hugging Face Jobs).")]
-Flavor = Annotated[str, typer.Option(help="With --jobs hf: the hardware.")]
-Image = Annotated[str, typer.Option(help="With --jobs hf: an image that has uv.")]
+Jobs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Where training runs: local, hf (Hugging Face Jobs), slurm, ssh:[USER@]HOST[:PORT].",
+    ),
+]
+JobOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--job",
+        metavar="NAME=VALUE",
+        help="An option of where training runs: partition=gpu, python=/opt/py/bin/python3, "
+        "queue_seconds=7200, ... Repeatable; [jobs] of manyhands.toml holds those of every day.",
+    ),
+]
+Cache = Annotated[
+    str, typer.Option(metavar="FOLDER", help="Share what the study prepares in this folder.")
+]
+Flavor = Annotated[str | None, typer.Option(help="With --jobs hf: the hardware (cpu-basic).")]
+Image = Annotated[str | None, typer.Option(help="With --jobs hf: an image that has uv.")]
 Packages = Annotated[
     list[str] | None,
     typer.Option("--with", help="With --jobs hf: a package that training needs. Repeatable."),
 ]
 JobUsd = Annotated[
-    float, typer.Option(help="With --jobs hf: dollars that one job may cost.", min=0.0)
+    float | None, typer.Option(help="With --jobs hf: dollars that one job may cost (1).", min=0.0)
 ]
 CampaignUsd = Annotated[
-    float, typer.Option(help="With --jobs hf: dollars of all jobs of the campaign.", min=0.0)
+    float | None,
+    typer.Option(help="With --jobs hf: dollars of all jobs of the campaign (10).", min=0.0),
 ]
 UsdPerMinute = Annotated[
     float | None,
     typer.Option(help="With --jobs hf: the flavor's price, if the Hub has none.", min=0.0),
 ]
 Silence = Annotated[
-    float, typer.Option(help="With --jobs hf: seconds without output that end a job.", min=1.0)
+    float | None,
+    typer.Option(help="Not here: seconds without output that end a job (1800).", min=1.0),
 ]
 Tracked = Annotated[
     str, typer.Option(metavar="TRACKER", help="Show it in: trackio, or trackio:OWNER/SPACE.")

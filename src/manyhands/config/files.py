@@ -11,11 +11,11 @@ import platformdirs
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from manyhands.config.schema import Config, McpConfig, ModelConfig
+from manyhands.config.schema import Config, JobsConfig, McpConfig, ModelConfig
 from manyhands.errors import ConfigError
 
 FILE = "manyhands.toml"
-_TABLES = {"models": ModelConfig, "mcp": McpConfig}
+_TABLES = {"models": ModelConfig, "mcp": McpConfig, "jobs": JobsConfig}
 _REFERENCE = "see docs/reference/configuration.md for the keys"
 
 

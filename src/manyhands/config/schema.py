@@ -182,15 +182,29 @@ def _check_url(url: str) -> None:
         raise ValueError("url holds a user name or a password: name a variable with token_env")
 
 
+class JobsConfig(_Frozen):
+    """Where a study's training runs unless the command says so. ``runner``: as ``--jobs``. ``hf``,
+    ``ssh``, ``slurm``: the options of each (their names are checked where they are used).
+    ``cache``: a folder in which studies share what they prepare."""
+
+    runner: str = "local"
+    cache: str = ""
+    hf: dict[str, JsonValue] = Field(default_factory=dict)
+    ssh: dict[str, JsonValue] = Field(default_factory=dict)
+    slurm: dict[str, JsonValue] = Field(default_factory=dict)
+
+
 class Config(_Frozen):
     """``journal``: path or sqlite URL ('' = the user's own). ``model``: of teams that need one and
-    are not told which. ``roles``: role -> model, or ``algorithm``. ``mcp``: servers of tools."""
+    are not told which. ``roles``: role -> model, or ``algorithm``. ``mcp``: servers of tools.
+    ``jobs``: where training runs."""
 
     journal: str = ""
     model: str = ""
     models: dict[str, ModelConfig] = Field(default_factory=dict)
     roles: dict[str, str] = Field(default_factory=dict)
     mcp: dict[str, McpConfig] = Field(default_factory=dict)
+    jobs: JobsConfig = JobsConfig()
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -266,8 +280,10 @@ class Config(_Frozen):
             else each
             for name, each in self.mcp.items()
         }
+        cache = str(folder / Path(self.jobs.cache).expanduser()) if self.jobs.cache else ""
+        jobs = self.jobs.model_copy(update={"cache": cache})
         return self.model_copy(
-            update={"models": models, "roles": roles, "model": default, "mcp": mcp}
+            update={"models": models, "roles": roles, "model": default, "mcp": mcp, "jobs": jobs}
         )
 
     def _check_servers(self) -> None:

@@ -31,8 +31,8 @@ from manyhands.runtime.reading import POLL_SECONDS, Reader
 #: false}``: agents end their turn)/``continue``; ``interrupt``: cancel the calls in flight below a
 #: target; ``stop``: wrap up and keep what there is; ``kill``: end now (the run, which is resumable,
 #: or the agents below a target, which report nothing); ``answer``: a value for a wait;
-#: ``resolve``: a step in doubt.
-VERBS = ("steer", "pause", "continue", "interrupt", "stop", "kill", "answer", "resolve")
+#: ``resolve``: a step in doubt; ``set``: settings of the target, by name.
+VERBS = ("steer", "pause", "continue", "interrupt", "stop", "kill", "answer", "resolve", "set")
 
 #: Ended for good: what such a run returned is kept, and nothing is added to it.
 FINAL = (Status.COMPLETED, Status.STOPPED)

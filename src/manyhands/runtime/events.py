@@ -49,7 +49,8 @@ class Effect(StrEnum):
 
 
 class Status(StrEnum):
-    """``interrupted``: its process is gone and did not end it. ``blocked``: a person decides.
+    """``interrupted``: its process is gone and did not end it. ``blocked``: a person decides, or
+    sees to what the run needs.
     ``damaged``: what the journal has of it cannot be read; no event says this, only a reader."""
 
     RUNNING = "running"

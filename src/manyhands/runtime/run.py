@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from manyhands.errors import (
     BudgetExceeded,
     DuplicateKey,
+    Halted,
     InDoubt,
     JournalError,
     RunStopped,
@@ -214,7 +215,7 @@ class Run:
 
         Each item has a scope of its own, ``key/key_of(item)``. When some fail, the others still
         finish (their work is paid for); then one failure is raised: a lost journal before a step in
-        doubt before the first of the rest, in item order.
+        doubt before what halts the run before the first of the rest, in item order.
         """
         todo = [(f"{key}/{key_of(item)}", item) for item in items]
         if len({k for k, _ in todo}) < len(todo):
@@ -504,6 +505,17 @@ class Run:
     def _asked_to_stop(self) -> int | None:
         return self._execution.state.stop_of(self.path)
 
+    @property
+    def stop_asked(self) -> bool:
+        """`stopping`, as of now and not journaled: for what happens inside of a step."""
+        return self._asked_to_stop is not None
+
+    def settings(self, target: str) -> dict[str, Any]:
+        """What ``set`` commands have told of ``target``, the last of each name; as of now and not
+        journaled: nothing that a replay makes again may depend on it."""
+        told = [c for c in self._execution.state.commands if c.verb == "set"]
+        return {n: v for c in told if c.target == target for n, v in c.message.items()}
+
     async def steers(self, key: str) -> list[str]:
         """Messages for this scope since the last call, oldest first (journaled).
 
@@ -546,7 +558,9 @@ class Run:
 def _urgency(error: BaseException) -> int:
     if isinstance(error, JournalError):
         return 0
-    return 1 if isinstance(error, InDoubt) else 2
+    if isinstance(error, InDoubt):
+        return 1
+    return 2 if isinstance(error, Halted) else 3
 
 
 async def _first(*these: Coroutine[Any, Any, Any]) -> None:

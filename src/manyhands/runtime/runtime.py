@@ -188,7 +188,8 @@ class Runtime(Commands):
         """Go on with a run: finished steps come from the journal, the rest is done.
 
         What it does depends on how the run was left. Interrupted or killed: it goes on. Blocked: it
-        goes on if the step in doubt is settled, and is blocked again otherwise. Paused: it goes on
+        goes on if the step in doubt is settled, or what halted it is mended, and is blocked again
+        otherwise. Paused: it goes on
         up to the next step and stays paused until ``continue``. Failed: it fails again in the same
         way, unless ``retry_failed`` tries its failed steps anew (``once`` steps too). Completed or
         stopped: the handle gives what it returned; `fork` makes a run that goes on from there.
@@ -197,7 +198,8 @@ class Runtime(Commands):
         although an owner on another host cannot be seen to be gone. Raises `RunNotFound`,
         `RunHeld`, `UnknownWorkflow`, `ReplayMismatch` (another version of the workflow).
 
-        The handle's ``result()`` raises what the workflow raised, `InDoubt` (blocked), `RunKilled`,
+        The handle's ``result()`` raises what the workflow raised, `InDoubt` or `Halted` (blocked),
+        `RunKilled`,
         `RunStopped` (it was stopped and has nothing to show), `JournalError` (resumable).
         """
         self._check_loop()

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from manyhands.errors import (
     BudgetExceeded,
+    Halted,
     InDoubt,
     JournalError,
     NotSerializable,
@@ -273,7 +274,7 @@ async def _failed(
 
 def _reason(running: Running, error: BaseException) -> tuple[str, str]:
     """Kind and message of a failure. Raises ``error`` itself where it is not the step's own."""
-    if isinstance(error, (JournalError, RunEnded, InDoubt)):
+    if isinstance(error, (JournalError, RunEnded, InDoubt, Halted)):
         raise error
     if isinstance(error, asyncio.CancelledError):
         if running.foreign:

@@ -158,7 +158,7 @@ class Fold:
         root.last = max(root.last, event.ts)
         root.mark(str(event.type), event.ts, facts.where(event))
         if event.type == Type.RUN_BLOCKED:
-            self._status, root.error = "blocked", IN_DOUBT
+            self._status, root.error = "blocked", shown(event.data.get("kind") or IN_DOUBT)
             return
         status = str(event.data["status"])
         error = object_of(event.data.get("error"))

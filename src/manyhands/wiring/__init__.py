@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.adapters.models.discovery import USUAL_PORTS, CachedFile, ServedModel, Server
 from manyhands.adapters.models.embedded_download import Progress as Download
 from manyhands.adapters.models.probe import Check, Found, Probe, probe
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from manyhands.teams.lab.state import Order, Pool
 
 __all__ = [
+    "JOBS",
     "LAB",
     "LAB_ROLES",
     "PROBE",
@@ -92,6 +92,8 @@ __all__ = [
 ]
 
 LAB, RACE = "lab", "race"
+#: What a ``set`` command is about that changes the limits of a study's jobs.
+JOBS = "jobs"
 _USUAL = RoleSpec("")
 #: Race -> the slots that its arms share.
 Pools = dict[str, "Pool"]
@@ -118,14 +120,11 @@ def open_runtime(config: Config, journal: str | None = None, tape: Tape | None =
     )
 
 
-def job_runner(order: Order | None = None) -> JobRunner:
-    """Where the order's jobs run."""
-    home = LocalJobRunner()
-    if order is None or order.hub is None:
-        return home
-    from manyhands.wiring.hub import hub_runner  # noqa: PLC0415 - optional extra
+async def job_runner(order: Order) -> JobRunner:
+    """Where the order's jobs run. Raises `JobError` for a machine that is not to be had."""
+    from manyhands.wiring.jobs import runner_of  # noqa: PLC0415 - optional extra
 
-    return hub_runner(order.hub, home)
+    return await runner_of(order)
 
 
 def lab_workflow(
@@ -142,19 +141,19 @@ def lab_workflow(
     endpoints = Endpoints(config, tape)
     shared = {} if pools is None else pools
 
-    async def run_lab(run: object, order: object) -> object:
+    async def run_lab(run: Run, order: object) -> object:
         from manyhands.teams.lab.state import Order  # noqa: PLC0415 - optional extra
         from manyhands.teams.lab.team import lab  # noqa: PLC0415 - optional extra
 
-        asked = Order.model_validate(order)
+        asked = Order.model_validate(order).with_limits(run.settings(JOBS))
         async with endpoints, papers_for(asked, config) as papers:
             if models is None:
                 made = await models_of(asked, config, endpoints)
             else:
                 made = _tuples(models)
             filled = cast_of(asked, made, papers, planning_of(asked, config))
-            runner = jobs or job_runner(asked)
-            return await lab(run, asked, jobs=runner, cast=filled, pool=shared.get(asked.race))  # type: ignore[arg-type]
+            runner = jobs or await job_runner(asked)
+            return await lab(run, asked, jobs=runner, cast=filled, pool=shared.get(asked.race))
 
     return Workflow(LAB, run_lab)
 
@@ -166,7 +165,7 @@ def race_workflow(*, jobs: JobRunner | None = None, pools: Pools) -> Workflow:
         from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - extra
         from manyhands.teams.lab.race import race  # noqa: PLC0415 - optional extra
         from manyhands.teams.lab.race_records import RaceOrder  # noqa: PLC0415 - optional extra
-        from manyhands.teams.lab.state import Pool  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.state import Order, Pool  # noqa: PLC0415 - optional extra
         from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
 
         asked = RaceOrder.model_validate(order)
@@ -174,7 +173,8 @@ def race_workflow(*, jobs: JobRunner | None = None, pools: Pools) -> Workflow:
         pools[run.id] = pool
         try:
             cast = cast_of_algorithms(asked.seed)
-            return await race(run, asked, jobs=jobs or job_runner(), cast=cast, pool=pool)
+            runner = jobs or await job_runner(Order(study=asked.study))
+            return await race(run, asked, jobs=runner, cast=cast, pool=pool)
         finally:
             del pools[run.id]
 

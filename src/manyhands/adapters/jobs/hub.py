@@ -13,17 +13,27 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from manyhands.adapters.jobs import hub_costs
-from manyhands.adapters.jobs.hub_bundle import Bundle, pack, unpack
+from manyhands.adapters.jobs.heard import Heard
+from manyhands.adapters.jobs.hub_bundle import MOST_RETURNED, HubBundle, pack
 from manyhands.adapters.jobs.hub_costs import ENDED, WORST, Caps
-from manyhands.adapters.jobs.hub_output import Heard
 from manyhands.adapters.jobs.local import check
-from manyhands.errors import JobError
-from manyhands.hub import UNSURE, Hub, HubFailure, HubTrouble, api, bounded, explained
+from manyhands.errors import JobError, JobsHalted
+from manyhands.hub import (
+    FOR_A_PERSON,
+    PASSING,
+    UNSURE,
+    Hub,
+    HubFailure,
+    HubTrouble,
+    api,
+    bounded,
+    explained,
+)
 from manyhands.isolation.endings import finish, to_its_end
 from manyhands.ports import Isolation, JobExit, JobLimits, JobResult, JobRunner, JobSpec
 
@@ -128,7 +138,9 @@ class HubJobRunner:
                 self._namespace = str(found["name"])
             return await self._hub.ask(what, lambda hub: call(hub, self._namespace), again=again)
         except HubFailure as failure:
-            raise JobError(failure.what, next=failure.next) from failure
+            lasting = failure.trouble in PASSING | FOR_A_PERSON
+            kind = JobsHalted if lasting else JobError
+            raise kind(failure.what, next=failure.next) from failure
 
     async def jobs(self, label: str, value: str) -> list[Any]:
         """Those with this label, oldest first."""
@@ -149,7 +161,7 @@ class HubJobRunner:
             self._prices = {self._settings.flavor: self._price}
         return self._price
 
-    async def launch(self, spec: JobSpec, bundle: Bundle, labels: dict[str, str]) -> Any:
+    async def launch(self, spec: JobSpec, bundle: HubBundle, labels: dict[str, str]) -> Any:
         """One job, if it may be paid. Raises `JobError`."""
         settings = self._settings
         seconds = int(spec.limits.seconds + settings.setup_seconds) + 1
@@ -174,7 +186,7 @@ class HubJobRunner:
             known = {job.id: job for job in await self.jobs("mh-campaign", campaign)}
             unseen = self._unseen.setdefault(campaign, {})
             so_far = hub_costs.spent(known, unseen, self._prices)
-            hub_costs.check(worst, price, campaign, so_far, settings.caps)
+            hub_costs.check(worst, price, labels, so_far, settings.caps)
             job = await self.ask(f"the launch of job {spec.key!r}", run, again=False)
             unseen[job.id] = worst
             return job
@@ -262,7 +274,7 @@ class _Work:
         self,
         runner: HubJobRunner,
         spec: JobSpec,
-        bundle: Bundle,
+        bundle: HubBundle,
         on_output: Callable[[bytes], None] | None,
     ) -> None:
         self._runner = runner
@@ -287,10 +299,10 @@ class _Work:
             if isinstance(found, JobResult):
                 return found
             job, faults = None, found
-        raise JobError(
+        raise JobsHalted(
             f"job {self._spec.key!r}: {self._settings.attempts} machines of the Hub have failed"
             + (f"; the last: {faults}" if faults else ""),
-            next="see them at https://huggingface.co/settings/jobs, and try again later",
+            next="see https://huggingface.co/settings/jobs; a run that is resumed tries again",
         )
 
     # ---------------------------------------------------------------- launch
@@ -328,7 +340,7 @@ class _Work:
 
     async def _follow(self, job: Any) -> JobResult | str:
         """The result; a text says how the machine failed."""
-        heard = Heard(self._spec, self._on_output)
+        heard = Heard(self._spec, self._on_output, MOST_RETURNED)
         watch = _Watch(self._runner, self._spec, job, heard, self._stopped)
         try:
             why = await watch.to_the_end()
@@ -345,9 +357,10 @@ class _Work:
         if self._stopped.is_set():
             raise asyncio.CancelledError
         if why == "queue":
-            raise JobError(
+            raise JobsHalted(
                 f"job {self._spec.key!r}: no machine within {self._settings.queue_seconds:g} s",
-                next=f"take another --flavor than {self._settings.flavor}, or wait",
+                next=f"wait, and resume; or begin anew on another flavor than "
+                f"{self._settings.flavor}",
             )
         if heard.ended and heard.whole:
             try:
@@ -363,31 +376,9 @@ class _Work:
 
     async def _told(self, job: Any, heard: Heard) -> JobResult:
         """As the runner at the other end has it."""
-        if "refused" in heard.facts:
-            refused = heard.facts["refused"]
-            raise JobError(refused["what"], next=refused["next"])
-        said: Mapping[str, Any] = heard.facts["result"]
-        seconds = float(said["seconds"])
-        cost = await self._cost(await self._runner.inspect(job.id), seconds)
-        heard.finish(str(said["log_end"]))
-        result = JobResult(
-            exit=JobExit(said["exit"]),
-            code=said["code"],
-            seconds=seconds,
-            cpu_seconds=float(said["cpu_seconds"]),
-            peak_memory_mb=float(said["peak_memory_mb"]),
-            log_tail=heard.tail,
-            survivors=int(said["survivors"]),
-            detail=str(said["detail"]),
-            cost_usd=cost,
-            host=str(said.get("host", "")),
-        )
-        if heard.files or said.get("gone"):
-            try:
-                await asyncio.to_thread(unpack, self._spec, heard.files, list(said.get("gone", ())))
-            except ValueError as error:
-                return replace(result, exit=JobExit.FAILED, detail=str(error))
-        return result
+        result = await asyncio.to_thread(heard.result)
+        cost = await self._cost(await self._runner.inspect(job.id), result.seconds)
+        return replace(result, cost_usd=cost)
 
     async def _fault(self, info: Any, heard: Heard) -> JobResult | str:
         """It ended without a word of ours: the job's, a person's or a machine's fault."""
@@ -544,10 +535,10 @@ class _Watch:
 
     def _bear(self, failure: HubFailure) -> None:
         """A Hub that fails to answer is no reason to give up a job that runs, for a while."""
-        lasting = failure.trouble in (HubTrouble.DENIED, HubTrouble.OFFLINE)
+        lasting = failure.trouble in FOR_A_PERSON
         over = time.monotonic() - self._answered > self._settings.outage_seconds
         if lasting or over:
-            raise JobError(
+            raise JobsHalted(
                 f"{failure.what} (job {self._id} may go on; a run that is resumed finds it)",
                 next=failure.next,
             ) from failure

@@ -7,11 +7,12 @@ Hub's own list of jobs, so no crash resets them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from manyhands.errors import JobError
+from manyhands.errors import JobError, JobsHalted
 
 #: The label that holds a job's worst case, in millionths of a dollar.
 WORST = "mh-microusd"
@@ -43,20 +44,29 @@ def per_minute(hardware: Iterable[Any], flavor: str, caps: Caps) -> float:
     )
 
 
-def check(worst: float, price: float, campaign: str, spent: float, caps: Caps) -> None:
-    """Raises `JobError` where the next job could cost too much."""
+def check(worst: float, price: float, about: Mapping[str, str], spent: float, caps: Caps) -> None:
+    """Raises `JobsHalted` where the next job could cost too much. ``about``: its labels."""
+    run = about.get("mh-run", "RUN")
     if worst > caps.job:
-        raise JobError(
+        raise JobsHalted(
             f"a job could cost {worst:.4g} dollars ({price:.4g} a minute until its time limit); "
             f"the limit of one is {caps.job:g}",
-            next="raise --job-usd, lower limits.seconds of the study, or take another --flavor",
+            next=_go_on(run, "--job-usd", worst),
         )
     if spent + worst > caps.campaign:
-        raise JobError(
-            f"campaign {campaign!r} has spent {spent:.4g} dollars, what still runs at its worst, "
-            f"and the next job could cost {worst:.4g}: the limit is {caps.campaign:g}",
-            next="give a run a higher --campaign-usd: one that has begun keeps its own limits",
+        raise JobsHalted(
+            f"the cost cap of {caps.campaign:g} dollars is reached: campaign "
+            f"{about['mh-campaign']!r} has spent {spent:.4g}, what still runs at its worst, and "
+            f"the next job could cost {worst:.4g}",
+            next=_go_on(run, "--campaign-usd", max(2 * caps.campaign, spent + worst)),
         )
+
+
+def _go_on(run: str, option: str, usd: float) -> str:
+    return (
+        f"go on: manyhands lab resume {run} {option} {math.ceil(usd * 100) / 100:g}\n"
+        f"or wrap up: manyhands lab stop {run} && manyhands lab resume {run}"
+    )
 
 
 def spent(

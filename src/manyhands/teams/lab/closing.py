@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from manyhands.errors import Halted
 from manyhands.runtime import Run
 from manyhands.teams.lab.anomalies import ActiveJob, anomalies
 from manyhands.teams.lab.ledger import to_json, to_tsv
@@ -74,6 +76,17 @@ async def conclude(run: Run, lab: Lab, reason: str) -> Outcome:
     outcome["steps"] = advice(campaign_of(view))
     await run.record("outcome", "lab:outcome", {"text": text} | outcome)
     return Outcome.model_validate(outcome)
+
+
+async def leave_word(lab: Lab, halted: Halted) -> None:
+    """The exports and the report as they stand, for who finds the study halted. Not journaled: the
+    study goes on from where it was."""
+    if not lab.rows:
+        return
+    await asyncio.to_thread(_export, lab)
+    view = view_of(lab, now := time.time())
+    state = f"halted: {halted.what}"
+    await asyncio.to_thread(write_report, view, lab.places.run, facts(view, now), now, state)
 
 
 def _outcome(lab: Lab, reason: str, branch: str) -> dict[str, Any]:

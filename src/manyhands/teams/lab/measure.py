@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from manyhands.errors import StepFailed, StudyError
+from manyhands import published
+from manyhands.errors import Halted, StepFailed, StudyError
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 from manyhands.runtime import Run
 from manyhands.teams.lab.records import Measurement, Phase
-from manyhands.teams.lab.state import OUTLIVED, Lab
+from manyhands.teams.lab.state import NOT_RUN, OUTLIVED, Lab
 from manyhands.teams.lab.study import Study
 
 #: How a step fails that a person has interrupted.
@@ -42,7 +44,7 @@ async def measure(
     """
     key = f"{phase}/{commit[:12]}/{seed}"
     lab.runs += 1
-    work = partial(_train_and_evaluate, lab, slot, run.key(key))
+    work = partial(_train_and_evaluate, run, lab, slot, run.key(key))
     try:
         found: Measurement = await run.step(
             key, work, commit, seed, phase, holdout, returns=Measurement
@@ -68,10 +70,44 @@ async def measure(
 
 
 async def _train_and_evaluate(
-    lab: Lab, wanted: int | None, key: str, commit: str, seed: int, phase: Phase, holdout: bool
+    run: Run,
+    lab: Lab,
+    wanted: int | None,
+    key: str,
+    commit: str,
+    seed: int,
+    phase: Phase,
+    holdout: bool,
 ) -> Measurement:
     folder = lab.places.job(key)
     shutil.rmtree(folder, ignore_errors=True)
+    try:
+        return await _in_slot(lab, wanted, key, folder, commit, seed, phase, holdout)
+    except Halted as halted:
+        if not run.stop_asked:
+            raise
+        # Asked to wrap up, the study does not wait for what it would need to go on.
+        return Measurement(
+            key=key,
+            candidate=commit,
+            seed=seed,
+            phase=phase,
+            exit=NOT_RUN,
+            metric=None,
+            detail=halted.what,
+        )
+
+
+async def _in_slot(
+    lab: Lab,
+    wanted: int | None,
+    key: str,
+    folder: Path,
+    commit: str,
+    seed: int,
+    phase: Phase,
+    holdout: bool,
+) -> Measurement:
     async with lab.slots.take(wanted) as slot:
         await lab.jobs.reap(f"{lab.run_id}/{key}")
         started = time.time()
@@ -226,18 +262,56 @@ def _tidy(folder: Path) -> str:
 
 
 async def prepare(run: Run, lab: Lab) -> None:
-    """Run the study's ``prepare`` once per content of its protected files."""
-    config = lab.study.config.prepare
-    for folder in (lab.places.data, lab.places.sealed):
-        folder.mkdir(parents=True, exist_ok=True)
-    if config is not None:
-        await run.step("prepare", partial(_prepare, lab))
+    """Run the study's ``prepare`` once per content of its protected files, whoever comes first.
+
+    What was prepared is published by a manifest of checksums, and compared with it whenever a
+    process takes it into use: what is not whole is prepared anew. Raises `StudyError` where that
+    gives other data than the run began with.
+    """
+    places = lab.places
+    if lab.study.config.prepare is None:
+        for folder in (places.data, places.sealed):
+            folder.mkdir(parents=True, exist_ok=True)
+        return
+    known: list[str] = []
+
+    async def prime() -> dict[str, str]:
+        digest, why = await _primed(lab)
+        known.append(digest)
+        return {"digest": digest, "prepared": why}
+
+    began: Any = await run.step("prepare", prime)
+    now = known[0] if known else (await _primed(lab))[0]
+    if isinstance(began, dict) and began["digest"] != now:
+        raise StudyError(
+            f"{places.prepared}: what was prepared there has changed since run {run.id} began",
+            next="put it back as it was, or start a new run: results would not be comparable",
+        )
 
 
-async def _prepare(lab: Lab) -> str:
-    ready = lab.places.prepared / "ready"
-    if ready.is_file():
-        return ready.read_text()
+async def _primed(lab: Lab) -> tuple[str, str]:
+    """The digest of what is prepared, which is whole when this returns; and why it was prepared now
+    ('': it was there)."""
+    place = lab.places.prepared
+    place.parent.mkdir(parents=True, exist_ok=True)
+    while True:  # another process may be preparing it
+        if (lock := published.try_lock(f"{place}.lock")) is not None:
+            break
+        await asyncio.sleep(0.2)
+    try:
+        digest, wrong = await asyncio.to_thread(published.published, str(place))
+        if wrong:
+            await _prepare(lab)
+            digest = await asyncio.to_thread(published.publish, str(place))
+    finally:
+        os.close(lock)
+    return digest, wrong
+
+
+async def _prepare(lab: Lab) -> None:
+    shutil.rmtree(lab.places.prepared, ignore_errors=True)
+    for made in (lab.places.data, lab.places.sealed):
+        made.mkdir(parents=True)
     command = lab.study.prepare_argv(lab.places.data, lab.places.sealed)
     assert command is not None
     folder = lab.places.job("prepare")
@@ -260,7 +334,3 @@ async def _prepare(lab: Lab) -> str:
             f"prepare {result.exit} (code {result.code}): {_last_line(result)}",
             next=f"see {spec.log}, mend the study's prepare command, and run again",
         )
-    manifest = lab.places.data / "manifest.json"
-    text = manifest.read_text() if manifest.is_file() else "{}"
-    ready.write_text(text)
-    return text

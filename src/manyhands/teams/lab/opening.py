@@ -39,7 +39,7 @@ async def open_lab(
     base = await run.step("base", partial(_base, repository))
     await _same_study(run, study)
     files = await run.step("files", partial(_editable, repository, study, base))
-    places = Places.of(study, run.id)
+    places = Places.of(study, run.id, order.cache)
     places.make()
     lab = Lab(
         order=order,

@@ -87,13 +87,19 @@ def usable(pair: Pair) -> bool:
 
 
 async def _pair(run: Run, lab: Lab, contest: Contest, seed: int) -> Pair:
-    """They begin by turns, so that neither always gets the first slot, or the cooler machine."""
+    """They begin by turns, so that neither always gets the first slot, or the cooler machine. Both
+    go to their end, also where one fails: it is paid for."""
     turn = (contest.other, contest.better)[:: 1 if seed % 2 else -1]
     sealed, slot = contest.sealed, lab.pin(seed)
     found = await asyncio.gather(
-        *(measure(run, lab, c, seed, contest.phase, holdout=sealed, slot=slot) for c in turn)
+        *(measure(run, lab, c, seed, contest.phase, holdout=sealed, slot=slot) for c in turn),
+        return_exceptions=True,
     )
-    of = dict(zip(turn, found, strict=True))
+    of: dict[str, Measurement] = {}
+    for commit, one in zip(turn, found, strict=True):
+        if isinstance(one, BaseException):
+            raise one
+        of[commit] = one
     return Pair(seed, of[contest.other], of[contest.better])
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -43,8 +43,24 @@ FOLDER = ".manyhands"
 OUTLIVED = "outlived"
 
 
-class HubJobs(Record):
-    """Training on the Hub's machines. ``packages``: what it needs installed. Dollars are limits."""
+#: How a run ends that could not be begun, in a study that wraps up.
+NOT_RUN = "not_run"
+
+
+class AwayJobs(Record):
+    """Training on other machines. Seconds: ``silence_seconds`` without output end a job; ``queue_``
+    until it begins; ``outage_`` that its machine may not be reached. ``attempts``: where machines
+    fail."""
+
+    silence_seconds: float = Field(default=1800.0, gt=0)
+    queue_seconds: float = Field(default=3600.0, gt=0)
+    outage_seconds: float = Field(default=900.0, gt=0)
+    attempts: int = Field(default=3, ge=1)
+
+
+class HubJobs(AwayJobs):
+    """The Hub's machines. ``packages``: what training needs installed. ``namespace``: who pays ('':
+    whose token it is). Dollars are limits."""
 
     flavor: str = "cpu-basic"
     image: str = ""
@@ -52,13 +68,49 @@ class HubJobs(Record):
     usd_per_job: float = Field(default=1.0, gt=0)
     usd_per_campaign: float = Field(default=10.0, gt=0)
     usd_per_minute: float | None = Field(default=None, ge=0)
-    silence_seconds: float = Field(default=1800.0, gt=0)
+    namespace: str = ""
+
+
+class SshJobs(AwayJobs):
+    """A host: ``[USER@]HOST[:PORT]``. ``python``: 3.11 or newer, with what training needs.
+    ``folder``: for jobs and shared data there ('': in its cache). ``config``: for ``ssh -F``."""
+
+    host: str = Field(min_length=1)
+    python: str = "python3"
+    folder: str = ""
+    config: str = ""
+
+
+class SlurmJobs(AwayJobs):
+    """A cluster whose file system holds the study. ``minutes``: the job's limit there (0: that of
+    the study, and five). ``options``: further ones of ``sbatch``, by their long names.
+    ``isolation``: a level that each node must offer ("auto": what it has). ``folder``: for jobs,
+    shared with the nodes ('': in the study's own)."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    gres: str = ""
+    constraint: str = ""
+    cpus: int = Field(default=0, ge=0)
+    minutes: int = Field(default=0, ge=0)
+    options: dict[str, str] = Field(default_factory=dict)
+    isolation: Literal["auto", "bubblewrap", "landlock", "process"] = "auto"
+    folder: str = ""
+
+
+#: What may be changed of a study that has begun: nothing of it bears on what is measured.
+LIMITS = frozenset(
+    {*AwayJobs.model_fields, "usd_per_job", "usd_per_campaign", "usd_per_minute", "minutes"}
+)
 
 
 class Order(Record):
     """What was asked for: the workflow's input. None (of ``papers``: '') leaves the study's own
-    setting. ``papers``: the source of papers, a folder's path absolute. ``hub``: None, training
-    runs on this machine. ``race``: the run whose slots it shares with others ('': its own)."""
+    setting. ``papers``: the source of papers, a folder's path absolute. ``hub``, ``ssh``,
+    ``slurm``: where training runs; at most one (None of all: on this machine). ``cache``: an
+    absolute folder in which studies share what `prepare` makes ('': in the study's own). ``race``:
+    the run whose slots it shares with others ('': its own)."""
 
     study: str
     seed: int = 1
@@ -71,6 +123,23 @@ class Order(Record):
     models: dict[str, str] = Field(default_factory=dict)
     papers: str = ""
     hub: HubJobs | None = None
+    ssh: SshJobs | None = None
+    slurm: SlurmJobs | None = None
+    cache: str = ""
+
+    @property
+    def away(self) -> HubJobs | SshJobs | SlurmJobs | None:
+        return self.hub or self.ssh or self.slurm
+
+    def with_limits(self, limits: Mapping[str, Any]) -> Order:
+        """With new limits on the jobs. Raises ValueError for what cannot be changed any more."""
+        if not limits:
+            return self
+        for name, jobs in (("hub", self.hub), ("ssh", self.ssh), ("slurm", self.slurm)):
+            if jobs is not None:
+                changed = type(jobs).model_validate(jobs.model_dump() | dict(limits))
+                return self.model_copy(update={name: changed})
+        raise ValueError("its jobs run on this machine, without such limits")
 
 
 class Pool:
@@ -141,9 +210,11 @@ class Places:
     prepared: Path
 
     @classmethod
-    def of(cls, study: Study, run_id: str) -> Places:
+    def of(cls, study: Study, run_id: str, cache: str = "") -> Places:
+        """``cache``: a folder for what is prepared, in which studies share it."""
         root = study.dir / FOLDER
-        return cls(root, root / run_id, root / "prepared" / study.fingerprint[:16])
+        prepared = Path(cache) if cache else root / "prepared"
+        return cls(root, root / run_id, prepared / study.fingerprint[:16])
 
     @property
     def data(self) -> Path:
@@ -229,7 +300,11 @@ class Candidate:
 
     def fail(self, run: Measurement) -> None:
         """End with what a run without a metric calls for."""
-        verdicts = {JobExit.TIMED_OUT.value: Verdict.TIMED_OUT, OUTLIVED: Verdict.REJECTED}
+        verdicts = {
+            JobExit.TIMED_OUT.value: Verdict.TIMED_OUT,
+            OUTLIVED: Verdict.REJECTED,
+            NOT_RUN: Verdict.INCONCLUSIVE,
+        }
         self.end(verdicts.get(run.exit, Verdict.CRASHED), run.exit, run.detail)
 
     def on(self, master: str) -> Candidate:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from manyhands.errors import Halted
 from manyhands.ports import JobRunner
 from manyhands.runtime import Run
 from manyhands.teams.lab.ablation import STOPPED, ablate, ending
 from manyhands.teams.lab.cast import Cast
-from manyhands.teams.lab.closing import Outcome, conclude, progress
+from manyhands.teams.lab.closing import Outcome, conclude, leave_word, progress
 from manyhands.teams.lab.drift import canaries
 from manyhands.teams.lab.experiment import (
     enqueue,
@@ -36,7 +37,21 @@ async def lab(
 
     ``pool``: the slots that it shares with other studies (None: its own)."""
     state = await open_lab(run, order, load_study(Path(order.study)), jobs, cast, pool)
-    await measure_baseline(run, state)
+    try:
+        await measure_baseline(run, state)
+        reason = await rounds(run, state)
+        await settle_unfinished(run, state, reason)
+        if await ending(run, state, reason):
+            await ablate(run, state)
+            await combine(run, state)
+    except Halted as halted:
+        await leave_word(state, halted)
+        raise
+    return await conclude(run, state, reason)
+
+
+async def rounds(run: Run, state: Lab) -> str:
+    """Experiments and promotions, round after round; why there is no further one."""
     turn = 0
     while not (reason := await over(run, state, turn)):
         turn += 1
@@ -47,13 +62,8 @@ async def lab(
             tested = await promotions(round, state, only_clear=bool(candidates))
             await progress(round, state)
         if not candidates and not tested:
-            reason = "nothing is left to try"
-            break
-    await settle_unfinished(run, state, reason)
-    if await ending(run, state, reason):
-        await ablate(run, state)
-        await combine(run, state)
-    return await conclude(run, state, reason)
+            return "nothing is left to try"
+    return reason
 
 
 async def over(run: Run, lab: Lab, turn: int) -> str:

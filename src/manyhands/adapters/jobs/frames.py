@@ -1,8 +1,8 @@
-"""The lines that a job of the Hub prints, for both ends of it.
+"""The lines that a job on another machine prints, for both ends of it.
 
 Invariant: whatever bytes a job prints are the same bytes at home, and none of them can be taken
 for a line of ours: each line begins with a mark, and what a job prints stands behind one of two of
-them. Lines without a mark are of the machine (``uv``, the Hub itself).
+them. Lines without a mark are of the machine (``uv``, the Hub itself, a crash of ours).
 """
 
 from __future__ import annotations

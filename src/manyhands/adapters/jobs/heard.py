@@ -1,4 +1,4 @@
-"""What a job of the Hub prints, taken apart as it comes.
+"""What a job on another machine prints, taken apart as it comes.
 
 Invariant: the log holds the job's own output and nothing else, never more than its limit and a line
 that says that it was cut; lines that were heard once are not heard again when a stream is resumed.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from manyhands.adapters.jobs.hub_bundle import MOST_RETURNED
-from manyhands.adapters.jobs.hub_frames import Fact, Noise, Output, Piece, parse
+from manyhands.adapters.jobs.bundle import unpack
+from manyhands.adapters.jobs.frames import Fact, Noise, Output, Piece, parse
 from manyhands.adapters.jobs.output import TAIL_BYTES, log_error
+from manyhands.errors import JobError
 from manyhands.isolation.limits import MB
-from manyhands.ports import JobSpec
+from manyhands.ports import JobExit, JobResult, JobSpec
 
 _NOISE = 4_000
 
@@ -22,8 +24,12 @@ _NOISE = 4_000
 class Heard:
     """One attempt at a job. ``error``: what ``on_output``, or the log, has raised."""
 
-    def __init__(self, spec: JobSpec, on_output: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, spec: JobSpec, on_output: Callable[[bytes], None] | None, most_returned: int
+    ) -> None:
+        self._spec = spec
         self._on_output = on_output
+        self._most_returned = most_returned
         self._room = int(spec.limits.output_mb * MB)
         try:
             self._log = spec.log.open("wb", buffering=0)
@@ -46,10 +52,6 @@ class Heard:
     def tail(self) -> str:
         return self._tail.decode("utf-8", "replace")
 
-    @property
-    def files(self) -> bytes:
-        return bytes(self._files)
-
     def take(self, line: str) -> bool:
         """Whether it was output of the job."""
         try:
@@ -64,7 +66,7 @@ class Heard:
             case Fact(name, value):
                 self.facts[name] = value
             case Piece(data):
-                if len(self._files) + len(data) <= MOST_RETURNED:
+                if len(self._files) + len(data) <= self._most_returned:
                     self._files += data
             case Noise(text):
                 self.noise = (self.noise + text + "\n")[-_NOISE:]
@@ -81,9 +83,32 @@ class Heard:
         except Exception as error:
             self.error = error
 
-    def finish(self, note: str) -> None:
-        """What the runner at the other end has written below the output."""
-        self._keep(note.encode(), told=False)
+    def result(self) -> JobResult:
+        """As the runner at the other end has it, with the files that came in their place. Raises
+        `JobError` where that one could not begin; KeyError, TypeError or ValueError where what it
+        told is no result."""
+        if "refused" in self.facts:
+            refused = self.facts["refused"]
+            raise JobError(refused["what"], next=refused["next"])
+        said: dict[str, Any] = self.facts["result"]
+        self._keep(str(said["log_end"]).encode(), told=False)
+        result = JobResult(
+            exit=JobExit(said["exit"]),
+            code=said["code"],
+            seconds=float(said["seconds"]),
+            cpu_seconds=float(said["cpu_seconds"]),
+            peak_memory_mb=float(said["peak_memory_mb"]),
+            log_tail=self.tail,
+            survivors=int(said["survivors"]),
+            detail=str(said["detail"]),
+            host=str(said.get("host", "")),
+        )
+        if self._files or said.get("gone"):
+            try:
+                unpack(self._spec, bytes(self._files), list(said.get("gone", ())))
+            except ValueError as error:
+                return replace(result, exit=JobExit.FAILED, detail=str(error))
+        return result
 
     @property
     def whole(self) -> bool:

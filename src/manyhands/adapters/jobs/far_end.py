@@ -1,4 +1,4 @@
-"""What runs on the Hub's machine: the job, under the same runner as at home, told of in lines.
+"""What runs on another machine: the job, under the same runner as at home, told of in lines.
 
 It is sent along with each job, with the packages that it needs of Manyhands. Invariant: a job that
 was begun ends in one fact, ``result`` or ``refused``, unless the machine ends before it.
@@ -7,19 +7,22 @@ was begun ends in one fact, ``result`` or ``refused``, unless the machine ends b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
 import os
+import signal
 import sys
 import tarfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from manyhands.adapters.jobs.hub_frames import fact, file_lines, output_lines
-from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.adapters.jobs.frames import fact, file_lines, output_lines
+from manyhands.adapters.jobs.local import LocalJobRunner, remove_old
 from manyhands.errors import JobError
+from manyhands.isolation.endings import remove
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 
 #: Parts of the bundle, as folders of the same names.
@@ -27,18 +30,35 @@ OWN = ("cwd", "out")
 #: What a path of the home machine is called in a command, until it is known where it lies here.
 PLACE = "{{{{manyhands:{}}}}}"
 
+SLOT = "MANYHANDS_SLOT"
 #: Seconds that the beginning of a line is held back.
 _MOMENT = 0.2
 
 _Stamps = dict[str, tuple[int, int]]
 
 
-def main(root: Path) -> None:
+def main(root: Path, slot: str = "") -> None:
+    """``slot``: the number of the place that it has there, where the machine has several."""
     told = json.loads((root / "spec.json").read_text("utf-8"))
-    asyncio.run(_run(root, told))
+    if slot and SLOT in told["env"]:
+        told["env"][SLOT] = slot
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_run(root, told))
+    for folder in filter(Path.is_dir, root.iterdir()):
+        remove(folder)
+
+
+def describe() -> None:
+    """Print what this machine enforces, and clear away what killed runners have left."""
+    remove_old()
+    sys.stdout.write(json.dumps(asdict(LocalJobRunner().isolation)) + "\n")
 
 
 async def _run(root: Path, told: dict[str, Any]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # Told to end, it ends the job first, with all that belongs to it.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     spec = spec_of(root, told)
     for folder in (spec.cwd, spec.out):
         folder.mkdir(exist_ok=True)
@@ -46,7 +66,7 @@ async def _run(root: Path, told: dict[str, Any]) -> None:
     printer = _Printer(_names(root, told))
     _print(fact("begun", {"python": sys.version.split()[0]}))
     try:
-        result = await LocalJobRunner().run(spec, printer)
+        result = await LocalJobRunner(told["isolation"]).run(spec, printer)
     except JobError as error:
         _print(fact("refused", {"what": error.what, "next": error.next}))
         return
@@ -89,10 +109,15 @@ class _Printer:
         _print(*output_lines(data))
 
 
+def _at(root: Path, told: dict[str, Any], name: str) -> Path:
+    """Where a place lies here: what was sent in ``root``, the rest where it was before."""
+    return Path(told["at"].get(name) or root / name)
+
+
 def spec_of(root: Path, told: dict[str, Any]) -> JobSpec:
     def here(text: str) -> str:
         for name in told["places"]:
-            text = text.replace(PLACE.format(name), str(root / name))
+            text = text.replace(PLACE.format(name), str(_at(root, told, name)))
         return text
 
     python = [Path(p) for p in (sys.prefix, sys.base_prefix, *sys.path) if p and Path(p).is_dir()]
@@ -103,7 +128,8 @@ def spec_of(root: Path, told: dict[str, Any]) -> JobSpec:
         out=root / "out",
         log=root / "log",
         limits=JobLimits(**told["limits"]),
-        read=(*(root / name for name in told["places"] if name not in OWN), *python),
+        read=(*(_at(root, told, name) for name in told["places"] if name not in OWN), *python),
+        hidden=tuple(Path(here(text)) for text in told["hidden"]),
         env={name: here(value) for name, value in told["env"].items()},
         network=told["network"],
     )
@@ -111,11 +137,12 @@ def spec_of(root: Path, told: dict[str, Any]) -> JobSpec:
 
 def _names(root: Path, told: dict[str, Any]) -> list[tuple[bytes, bytes]]:
     """Paths here and what they are at home, so that a log reads as if it was written there."""
-    real = Path(os.path.realpath(root))
+    lying = [(_at(root, told, name), path) for name, path in told["places"].items()]
     return [
-        (os.fsencode(base / name), os.fsencode(path))
-        for name, path in told["places"].items()
-        for base in dict.fromkeys((root, real))
+        (os.fsencode(each), os.fsencode(path))
+        for here, path in lying
+        for each in dict.fromkeys((here, Path(os.path.realpath(here))))
+        if str(each) != path
     ]
 
 
@@ -166,9 +193,12 @@ def _send_back(
 
 
 def _too_much(result: JobResult, most: int) -> dict[str, Any]:
-    told = f"what it left behind is more than the {most / 1e6:g} MB that come back from the Hub"
+    told = f"what it left behind is more than the {most / 1e6:g} MB that come back from there"
     return {"exit": JobExit.DISK_LIMIT, "detail": "; ".join(filter(None, (result.detail, told)))}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--describe":
+        describe()
+    else:
+        main(Path(sys.argv[1]), *sys.argv[2:])
