@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from manyhands.agents.approval import Approval
+from manyhands.agents.standing import Standings
 from manyhands.cli.agent_tree import AgentTree
 from manyhands.errors import ConfigError, LeaseHeld, LeaseLost
 from manyhands.ports import ModelRequest
-from manyhands.runtime import Budget, Runtime, Status
+from manyhands.runtime import Budget, Runtime, Status, Type
 from manyhands.testing import ManualClock
 from manyhands.testing.models import Conversation, Scripted, answer, call, calls
 from tests.takeover.stage import Stage, act, agent, done, honest, resting, seen
@@ -30,6 +31,12 @@ def told(stage: Stage, name: str) -> list[str]:
     """All messages of the last request of that agent."""
     (found,) = [r for m in stage.models for r in m.requests if r.agent == agent(name)][-1:]
     return [str(json.loads(each)["content"]) for each in found.messages]
+
+
+def stands(runtime: Runtime, name: str = "a") -> str:
+    """How an agent stands, as the page and `manyhands agents` show it."""
+    fold = Standings("r", runtime.value).feed(runtime.journal.events("r"))
+    return fold.now().agents[agent(name)].stand
 
 
 # -------------------------------------------------------------------- pauses
@@ -431,7 +438,10 @@ async def test_a_role_is_filled_by_a_person(fast_path: Path) -> None:
         await resting(runtime, "a")
         await asyncio.sleep(0.1)
         assert not handle.done
+        assert stands(runtime) == "waiting"
         lease = await runtime.take("r", agent("a"), "ada")
+        await seen(runtime, lambda e: e.type == "agent:driven")
+        assert stands(runtime) == "human"
         await act(runtime, lease, do="call", tool="note", arguments={"text": "mine"})
         await act(runtime, lease, do="report", value={"what": "all by hand"})
         await runtime.hand_back(lease, {"how": "finish"})
@@ -521,6 +531,58 @@ async def test_one_agent_is_stopped_and_the_others_go_on(stage: Stage) -> None:
     assert (first["status"], first["ending"]) == ("partial", "stopped")
     assert (second["status"], second["ending"]) == ("complete", "answered")
     assert stage.effects.count(f"{agent('a')}:1") == 0
+
+
+@pytest.mark.parametrize("at", ["in a tool", "in a request", "at rest"])
+async def test_one_agent_is_killed_and_the_others_go_on(stage: Stage, at: str) -> None:
+    """It says nothing more, begins nothing more, and the run completes; so it does on replay."""
+    mine = agent("a")
+    if at == "in a request":
+        stage.delay = 0.5
+    else:
+        stage.held["team/a"] = asyncio.Event()
+    async with stage.running() as (runtime, handle):
+        if at == "in a request":
+            await seen(runtime, lambda e: e.key == f"{mine}/turn/0/request/1")
+        else:
+            await seen(runtime, lambda e: e.key == f"{mine}/turn/0/tool/0")
+        if at == "at rest":
+            await runtime.command("r", "pause", target=mine, message={"now": False})
+            stage.held["team/a"].set()
+            await resting(runtime, "a")
+        await runtime.command("r", "kill", target=mine)
+        first, second = map(json.loads, await handle.result())
+        assert runtime.status("r") is Status.COMPLETED
+        killed = next(c for c in runtime.view("r").commands if c.verb == "kill")
+        late = [
+            e.key
+            for e in runtime.journal.events("r", killed.seq)
+            if e.type == Type.STEP_STARTED and e.key.startswith(f"{mine}/")
+        ]
+    assert (first["status"], first["ending"]) == ("failed", "killed")
+    assert (second["status"], second["ending"]) == ("complete", "answered")
+    assert not [key for key in late if "/request/" in key or "/tool/" in key]
+    assert stage.effects.count(f"{mine}:1") == 0
+    async with stage.running(resume=True) as (runtime, handle):
+        assert json.loads((await handle.result())[0]) == first
+
+
+async def test_no_call_begins_in_an_agent_that_was_killed_before_it(stage: Stage) -> None:
+    """Between two calls there is nothing to cancel."""
+    stage.held["team/a"] = asyncio.Event()
+
+    def two(request: ModelRequest, conversation: Conversation) -> Scripted:
+        if conversation.spoken == 0:
+            return calls(("note", {"text": "0"}), ("note", {"text": "1"}))
+        return honest(request, conversation)
+
+    stage.part = two
+    async with stage.running() as (runtime, handle):
+        await seen(runtime, lambda e: e.key == f"{agent('a')}/turn/0/tool/0")
+        await runtime.command("r", "kill", target=agent("a"))
+        (first, _) = map(json.loads, await handle.result())
+    assert first["ending"] == "killed"
+    assert not [e for e in stage.effects if e.startswith(agent("a"))]
 
 
 async def test_a_stop_frees_whoever_rests(stage: Stage) -> None:

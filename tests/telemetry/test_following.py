@@ -214,6 +214,34 @@ async def test_new_leaves_out_what_has_ended(tmp_path: Path) -> None:
         assert sorted(received.ids) == sorted(s.id for s in spans_in(path, "young"))
 
 
+async def test_a_damaged_run_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    await drive(path, steps, run_id="bad")
+    whole = sorted(s.id for s in spans_in(path, "bad"))
+    journal = Journal(path)
+    await journal.call(
+        lambda db: db.execute("DELETE FROM events WHERE run_id='bad' AND seq=20").close()
+    )
+    journal.close()
+    complaints: list[str] = []
+    with (
+        collector() as received,
+        following(path, received.url, on_damage=lambda e: complaints.append(str(e))) as job,
+    ):
+        job.look()
+        await drive(path, steps, run_id="good")
+        job.look()
+        good = {s.id for s in spans_in(path, "good")}
+        assert good <= set(received.ids)
+        assert set(received.ids) - good < set(whole)
+        assert twice(received) == []
+    assert [*job.damaged] == ["bad"]
+    assert len(complaints) == 1
+    assert "damaged" in complaints[0]
+    with collector() as received, following(path, received.url, "bad") as job:
+        job.follow()  # a run that cannot be read is waited for by nobody
+
+
 async def test_two_do_not_send_one_journal_to_one_place(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     await drive(path, steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from manyhands.runtime import Event, RunState, Runtime
 from manyhands.runtime.codec import digest, encode
@@ -32,6 +34,17 @@ async def chromium(*flags: str) -> AsyncGenerator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+async def picture(page: Page, folder: Path, name: str) -> None:
+    """Of the whole page, left in ``MANYHANDS_SHOTS`` (default: in ``folder``); of what the window
+    shows, where the renderer of a machine without a screen gives none so large in time."""
+    folder = Path(os.environ.get("MANYHANDS_SHOTS", folder / "shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        await page.screenshot(path=folder / f"{name}.png", full_page=True, timeout=20_000)
+    except PlaywrightTimeout:
+        await page.screenshot(path=folder / f"{name}.png", timeout=60_000)
 
 
 @dataclass

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from manyhands.runtime import Event
 from manyhands.testing.models import answer
 from tests.answering.stage import SHIP
 from tests.answering.stage import Stage as Answering
 from tests.coding.stage import Stage as Coding
-from tests.web.stage import Writing, drawn, lay_down, many, site
+from tests.web.stage import Writing, drawn, lay_down, many, picture, site
 from tests.web.test_server import bearer, served
 
 HOW = "{'before': 20}".replace("'", '"')
@@ -130,7 +130,7 @@ async def test_the_page_forks_before_a_step_and_shows_where_the_runs_part(tmp_pa
         page = await at.page()
         await page.check("input[value='asked']")
         await page.check(f"input[value='{new}']")
-        await page.click("#compare-two")
+        await page.click("#compare-link")
         seqs = [at.runtime.view(run).seq for run in ("asked", new)]
         await page.wait_for_selector(f"body[data-ready='{seqs[0]} {seqs[1]}']")
         text = await page.inner_text("#compare-body")
@@ -208,8 +208,12 @@ async def test_runs_are_aligned_by_agent_action_and_arguments(tmp_path: Path, wi
         await page.wait_for_selector("body[data-ready='16 16']")
         await drawn(page)
         rows = page.locator(".compare-row")
-        hows = [await rows.nth(i).get_attribute("data-how") for i in range(await rows.count())]
-        assert hows == ["ended other", "given other", "only left", "only right"]
+        assert await hows(page) == [
+            ["", "ended other"],
+            ["", "given other"],
+            ["", "not here"],
+            ["not here", ""],
+        ]
         assert "3 steps are the same, 4 are not" in await page.inner_text("#compare-body")
         assert [await t.inner_text() for t in await page.locator(".same").all()] == [
             "= 1 the same",
@@ -220,6 +224,53 @@ async def test_runs_are_aligned_by_agent_action_and_arguments(tmp_path: Path, wi
         told = rows.nth(1).locator("pre").first
         await expect(told).to_contain_text('"text":"c"', timeout=60_000)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        assert at.wrong == []
+
+
+async def hows(page: Page) -> list[list[str | None]]:
+    """For each row that is listed: how each run's step stands to the first one's."""
+    rows = await page.locator(".compare-row").all()
+    return [
+        [await cell.get_attribute("data-how") for cell in await row.locator("> [data-how]").all()]
+        for row in rows
+    ]
+
+
+@pytest.mark.needs("chromium")
+async def test_more_than_two_runs_stand_side_by_side(tmp_path: Path) -> None:
+    """What the first does not have is held against one another; sums are told for each."""
+    first = [("turn/0/request/1", "a", True), ("turn/2/tool/0", "e", True)]
+    second = [
+        ("turn/0/request/1", "a", True),
+        ("turn/1/tool/0", "x", True),
+        ("turn/2/tool/0", "e", False),
+    ]
+    third = [
+        ("turn/0/request/1", "a", True),
+        ("turn/1/tool/0", "x", False),
+        ("turn/1/tool/1", "y", True),
+        ("turn/2/tool/0", "e", True),
+    ]
+    async with site(tmp_path / "journal.db") as at:
+        for name, steps in (("one", first), ("two", second), ("three", third)):
+            await lay_down(at.runtime.journal, name, _turns(Writing(), *steps))
+        page = await at.page()
+        for name in ("one", "two", "three"):
+            await page.check(f"input[value='{name}']")
+        await expect(page.locator("#compare-link")).to_have_text("Compare the 3")
+        await page.click("#compare-link")
+        await page.wait_for_selector("body[data-ready='8 10 12']")
+        await drawn(page)
+        assert await hows(page) == [
+            ["not here", "", "ended other"],
+            ["not here", "not here", ""],
+            ["", "ended other", "same"],
+        ]
+        assert "1 step is the same, 3 are not" in await page.inner_text("#compare-body")
+        tokens = page.locator("#compare-body tr", has_text="tokens").locator("td")
+        assert await tokens.all_inner_texts() == ["tokens", "21", "28 (+7)", "35 (+14)"]
+        await picture(page, tmp_path, "compare-three")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 1280
         assert at.wrong == []
 
 

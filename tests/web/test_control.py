@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from manyhands.agents.approval import Approval
 from manyhands.runtime import Runtime
 from manyhands.web.page import html_pieces
 from tests.takeover.stage import Stage, agent, seen
-from tests.web.stage import Site, site
+from tests.web.stage import Site, picture, site
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -40,11 +39,6 @@ async def control(stage: Stage, **about: Any) -> AsyncGenerator[tuple[Runtime, A
 def go(stage: Stage) -> None:
     for gate in stage.held.values():
         gate.set()
-
-
-def shown(page: Page, folder: Path, name: str) -> Any:
-    kept = os.environ.get("MANYHANDS_SCREENSHOTS")
-    return page.screenshot(path=str(Path(kept or folder) / f"{name}.png"), full_page=True)
 
 
 @pytest.fixture
@@ -69,7 +63,7 @@ async def test_an_agent_is_driven_from_the_page(stage: Stage, tmp_path: Path, wi
         await seat.get_by_label("Arguments, as JSON").fill('{"wrong": 1}')
         await seat.get_by_role("button", name="Do", exact=True).click()
         await expect(seat.get_by_label("What you did")).to_contain_text("do not fit")
-        await shown(page, tmp_path, f"control-{width}")
+        await picture(page, tmp_path, f"control-{width}")
         body = await page.evaluate("document.documentElement.scrollWidth")
         assert body <= width
         await seat.get_by_label("A note for the agent").fill("Done by hand.")

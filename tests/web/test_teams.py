@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
-from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from manyhands.runtime import Event
 from manyhands.testing.models import answer
@@ -22,7 +21,7 @@ from tests.answering.stage import Stage as Answering
 from tests.answering.stage import subtask
 from tests.coding.stage import Stage as Coding
 from tests.studies import lay_out
-from tests.web.stage import Site, Writing, drawn, lay_down, site
+from tests.web.stage import Site, Writing, drawn, lay_down, picture, site
 from tests.web.test_hostile import LARGE, ODD, SCRIPTS
 
 pytestmark = pytest.mark.needs("chromium")
@@ -37,28 +36,16 @@ async def settled(page: Page) -> None:
     await drawn(page)
 
 
-async def picture(page: Page, name: Path) -> None:
-    """Of the whole page; of what the window shows, where the browser's own renderer of a machine
-    without a screen does not give a picture so large in time."""
-    try:
-        await page.screenshot(path=name, full_page=True, timeout=20_000)
-    except PlaywrightTimeout:
-        await page.screenshot(path=name, timeout=60_000)
-
-
 async def pictures(at: Site, run: str, folder: Path) -> None:
-    folder = Path(os.environ.get("MANYHANDS_SHOTS", folder / "shots"))
-    folder.mkdir(parents=True, exist_ok=True)
     page = await at.open(run)
     for width in (1280, 390):
         await page.set_viewport_size({"width": width, "height": 900})
         for colours in ("light", "dark"):
             await page.emulate_media(color_scheme=colours)
             await settled(page)
-            name = folder / f"{run}-{width}-{colours}.png"
-            await picture(page, name)
+            await picture(page, folder, f"{run}-{width}-{colours}")
             wide = await page.evaluate("document.documentElement.scrollWidth")
-            assert wide <= width, f"{name.name} has to be scrolled sideways"
+            assert wide <= width, f"{run} has to be scrolled sideways, {colours}"
     await page.context.close()
 
 

@@ -28,6 +28,7 @@ class ReportStatus(StrEnum):
 class Ending(StrEnum):
     """Why the turns ended. All but ``answered`` are named after what went wrong last.
 
+    ``stopped``: a person asked it to wrap up, ``killed``: to end at once.
     ``unanswered``: a stop before the work was done. ``question``: it asked a person.
     ``refused``: it would not, ``filtered``: its server would not. ``unaccepted``: its answer fits
     its type and fails a check. ``bad_call``: a call that could not be run, ``tools``: calls that
@@ -37,6 +38,7 @@ class Ending(StrEnum):
     ANSWERED = "answered"
     OUT_OF_TURNS = "out_of_turns"
     STOPPED = "stopped"
+    KILLED = "killed"
     BUDGET = "budget"
     MALFORMED = "malformed"
     UNACCEPTED = "unaccepted"
@@ -154,5 +156,6 @@ _NEXT = {
     Ending.MODEL: "check the model's endpoint, then resume the run with retry of what failed",
     Ending.QUESTION: "answer its question in the task, or let its role ask a person",
     Ending.TIME: "give it more time, or less to do",
+    Ending.KILLED: "start it again if its work is still wanted",
     Ending.STOPPED: "start it again if its work is still wanted",
 }

@@ -24,6 +24,8 @@ from manyhands.runtime import Budget
 
 Compaction = Literal["rules", "model"]
 
+#: The name of the model of a role that a person fills.
+HUMAN = "human"
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 

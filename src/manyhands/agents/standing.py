@@ -12,13 +12,14 @@ from typing import Any
 
 from manyhands.agents.approval import ASKED
 from manyhands.agents.driving import STATE
+from manyhands.agents.role import HUMAN
 from manyhands.runtime import ENDED, Event, RunState, Type
 from manyhands.runtime.codec import object_of
 
 
 class Stand(StrEnum):
     """``pausing``: told to rest, and not at a place for that yet. ``waiting``: for an answer, or a
-    decision, of a person."""
+    decision, of a person, or for the person who fills its role."""
 
     RUNNING = "running"
     PAUSING = "pausing"
@@ -42,7 +43,8 @@ _AFTER = {
 class Agent:
     """``path``: its scope. ``place``: the key of where it rests, or is driven. ``owner``: who
     drives. ``ending``: status and ending of its report. ``context``: the key of the record of what
-    its model was, or would be, shown last. ``driven``: the last `STATE` record."""
+    its model was, or would be, shown last. ``driven``: the last `STATE` record. ``vacant``: a
+    person fills its role, and nobody has sat down."""
 
     path: str
     role: str = ""
@@ -53,6 +55,7 @@ class Agent:
     ending: str = ""
     context: str = ""
     driven: Event | None = None
+    vacant: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class Standings:
                 agent.stand = Stand.PAUSING if held else Stand.RUNNING
                 if agent.path in asked:
                     agent.stand = Stand.WAITING
+            if agent.vacant:
+                agent.stand = Stand.PAUSED if over else Stand.WAITING
         return Standing(dict(self._agents), waiting, self.state)
 
     def _see(self, event: Event) -> None:
@@ -107,7 +112,7 @@ class Standings:
                 self._begin(event)
             case "agent:end":
                 if (agent := self._of(key)) is not None:
-                    agent.stand, agent.owner = Stand.ENDED, ""
+                    agent.stand, agent.owner, agent.vacant = Stand.ENDED, "", False
                     agent.model = event.data["model"]
                     agent.ending = f"{event.data['status']}: {event.data['ending']}"
             case "agent:context":
@@ -116,10 +121,12 @@ class Standings:
             case "scope:rest":
                 if (agent := self._of(key)) is not None:
                     agent.stand, agent.place = Stand.PAUSED, key
+                    agent.vacant = agent.model == HUMAN
             case "scope:order":
                 if (agent := self._of(key)) is not None and event.data["verb"] in _AFTER:
                     agent.stand = _AFTER[event.data["verb"]]
                     agent.owner = event.data["owner"] if agent.stand is Stand.HUMAN else ""
+                    agent.vacant = agent.stand is Stand.PAUSED and agent.model == HUMAN
             case Type.STEP_STARTED:
                 agent = self._of(key)
                 if agent is not None and agent.stand is Stand.RESUMING:

@@ -54,7 +54,7 @@ from manyhands.agents.flagging import Policy
 from manyhands.agents.progress import Repetition
 from manyhands.agents.report import Claim, Ending, Report, ReportStatus, Spend
 from manyhands.agents.request import Attempt, Limits, Shown
-from manyhands.agents.role import Role
+from manyhands.agents.role import HUMAN, Role
 from manyhands.agents.stepcheck.watch import Told, Watch, Watching
 from manyhands.agents.tools import Toolbox
 from manyhands.errors import BudgetExceeded, MalformedAnswer, RunStopped, ToolError
@@ -64,8 +64,6 @@ from manyhands.runtime import Effect, Run
 T = TypeVar("T", bound=BaseModel)
 
 HARNESS = "harness"
-#: The name of the model of a role that a person fills.
-HUMAN = "human"
 
 _DATA = (
     "Text between marks such as <data 1a2b3c4d> and </data 1a2b3c4d> comes from tools, files or "
@@ -272,7 +270,7 @@ class _Agent:
             if finished is not None:
                 return finished
             if await self._hear(f"turn/{turn}") or not await self._may_spend(f"turn/{turn}"):
-                return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
+                return await self._stop(f"turn/{turn}")
             if await self._time.over(f"turn/{turn}/time"):
                 return await self._wrap_up(Ending.TIME, TIME_OVER)
             if self._one_request_left():
@@ -281,6 +279,12 @@ class _Agent:
             if report is not None:
                 return report
         return await self._wrap_up(Ending.OUT_OF_TURNS, _WRAP_UP[Ending.OUT_OF_TURNS])
+
+    async def _stop(self, key: str) -> Report[Any]:
+        """A person has stopped it: a last request for what there is, or, killed, none."""
+        if await self._scope.killed(f"{key}/killed"):
+            return self._report(ReportStatus.FAILED, Ending.KILLED, detail="A person has ended it.")
+        return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
 
     def _one_request_left(self) -> bool:
         """It is for the report. Counted here, not read off the pool: a replay counts the same."""
@@ -635,7 +639,7 @@ class _Agent:
         try:
             answer = await self._scope.wait(f"{key}/person", str)
         except RunStopped:
-            return await self._wrap_up(Ending.STOPPED, _WRAP_UP[Ending.STOPPED])
+            return await self._stop(key)
         self._say(answer, origin=self._scope.key(f"{key}/person"), agent=PERSON)
         return None
 

@@ -20,7 +20,7 @@ from manyhands.runtime import Event, Reader, Status, Type
 _REQUEST = re.compile(r"(?:^|turn/(\d+)/)(?:request|summary)/\d+$")
 _TOOL = re.compile(r"^(?:.*/)?turn/(\d+)/tool/(\d+)(?:/act)?$")
 _CHECK = re.compile(r"(?:^|[/-])check/([^/]+)$")
-_KEEPING = re.compile(r"(?:^|/)(?:stopping|steers|inbox|begin|left|time|now|budget-left)$")
+_KEEPING = re.compile(r"(?:^|/)(?:stopping|killed|steers|inbox|begin|left|time|now|budget-left)$")
 #: A study's experiment in the key of a step of it: a branch of its own, with or without agents.
 _EXPERIMENT = re.compile(r"(?:^|[/-])(e\d{4,})(?:/|$)")
 _UNITS = ("requests", "tokens", "micro_usd")

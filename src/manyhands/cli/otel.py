@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manyhands.cli.printing import err, plain
+from manyhands.cli.printing import complain, err, plain
 from manyhands.cli.runs import AsJson, Content, ContentLimit, Journal
 from manyhands.cli.telemetry import away, check_installed, show
 from manyhands.config import home, load_config
@@ -47,8 +47,9 @@ def otel(
     """Send what the journal holds of runs to an OpenTelemetry collector, and no span twice.
 
     It is a process of its own that only reads: it can stop, crash and start again while runs go on,
-    and goes on where it was. While the collector is away it waits. `OTEL_EXPORTER_OTLP_HEADERS` and
-    the other variables of OTLP count. With RUN… and `--follow` it ends when those have ended.
+    and goes on where it was. While the collector is away it waits. A run that is damaged is told of
+    and left out; the command then ends with 1. `OTEL_EXPORTER_OTLP_HEADERS` and the other variables
+    of OTLP count. With RUN… and `--follow` it ends when those have ended.
 
     Examples:
 
@@ -73,13 +74,17 @@ def otel(
                 job = following.Following(
                     file, collector, kept, runs or (), limit, following.Patience(told=away), told
                 )
+                job.on_damage = complain
                 if new:
                     job.skip_ended()
                 try:
                     job.follow() if follow else job.look()
                 except KeyboardInterrupt:
                     err.print("stopped; it goes on from here when it is started again")
-            show(job.total, {"endpoint": endpoint, "journal": str(file.path)}, as_json)
+            about = {"endpoint": endpoint, "journal": str(file.path), "damaged": [*job.damaged]}
+            show(job.total, about, as_json)
+            if job.damaged:
+                raise typer.Exit(1)
     finally:
         file.close()
 

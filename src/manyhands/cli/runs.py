@@ -444,9 +444,13 @@ def stop(
     _command("stop", journal, run_id, at, None)
 
 
-def kill(run_id: RunId, journal: Journal = None) -> None:
-    """End a run now; `manyhands resume` goes on with it. Example: `manyhands kill RUN`"""
-    _command("kill", journal, run_id, "", None)
+def kill(run_id: RunId, at: At = "", journal: Journal = None) -> None:
+    """End a run now; `manyhands resume` goes on with it. With --at: end one agent for good, without
+    a report, and those below it; all others go on.
+
+    Examples: `manyhands kill RUN`, `manyhands kill RUN --at AGENT`
+    """
+    _command("kill", journal, run_id, at, None)
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -29,8 +29,9 @@ from manyhands.runtime.reading import POLL_SECONDS, Reader
 
 #: What `Runtime.command` takes. ``steer``: a message at the next boundary; ``pause`` (``{"now":
 #: false}``: agents end their turn)/``continue``; ``interrupt``: cancel the calls in flight below a
-#: target; ``stop``: wrap up and keep what there is; ``kill``: end now (resumable); ``answer``: a
-#: value for a wait; ``resolve``: a step in doubt.
+#: target; ``stop``: wrap up and keep what there is; ``kill``: end now (the run, which is resumable,
+#: or the agents below a target, which report nothing); ``answer``: a value for a wait;
+#: ``resolve``: a step in doubt.
 VERBS = ("steer", "pause", "continue", "interrupt", "stop", "kill", "answer", "resolve")
 
 #: Ended for good: what such a run returned is kept, and nothing is added to it.
@@ -82,7 +83,13 @@ class Commands(Reader, ABC):
         key = idempotency_key or secrets.token_hex(8)
         fresh = await self._send(run_id, verb, target, message, key, decided_on=decided_on)
         here = run_id in self._live
-        if fresh and verb == "kill" and not here and self._row(run_id).holder is None:
+        if (
+            fresh
+            and verb == "kill"
+            and not target
+            and not here
+            and self._row(run_id).holder is None
+        ):
             await self._kill(run_id)
         return fresh
 

@@ -21,6 +21,9 @@ from manyhands.runtime.events import Event, Type
 from manyhands.runtime.fold import CommandState, RunState
 from manyhands.runtime.journal import Journal, Prepared, awaitable
 
+#: Why the calls of a scope that a person has killed end.
+KILLED = "killed by a person"
+
 
 @dataclass(slots=True, eq=False)
 class Running:
@@ -270,6 +273,8 @@ class Execution:
                 self._rebudget(command.target)
             case "interrupt":
                 self.interrupt(command.target, str(command.message or "interrupted by a person"))
+            case "kill" if command.target:
+                self.interrupt(command.target, KILLED)
             case "kill":
                 self.killed = True
                 if self.main is not None:

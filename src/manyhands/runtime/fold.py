@@ -68,8 +68,8 @@ class RunState:
     """Everything that is known of a run. Times are unix seconds.
 
     ``active``: seconds held by a process; what passed between the last event and a crash is not
-    known, and not in it. ``stops``: scope -> the event that asked it to stop. ``origin``: of a
-    fork, the run that began its history.
+    known, and not in it. ``stops``: scope -> the event that asked it to stop, or killed it;
+    ``kills``: those that were killed. ``origin``: of a fork, the run that began its history.
     """
 
     run_id: str
@@ -96,6 +96,7 @@ class RunState:
     holds: Holds = field(default_factory=Holds)
     rebudgeted: set[str] = field(default_factory=set[str])
     stops: dict[str, int] = field(default_factory=dict[str, int])
+    kills: set[str] = field(default_factory=set[str])
     commands: list[CommandState] = field(default_factory=list[CommandState])
     artifacts: Artifacts = field(default_factory=Artifacts)
 
@@ -123,6 +124,11 @@ class RunState:
     def stop_of(self, path: str) -> int | None:
         """The first event that asked the scope ``path``, or one around it, to stop."""
         return min((seq for at, seq in self.stops.items() if covers(at, path)), default=None)
+
+    def killed(self, path: str) -> bool:
+        """Whether the scope ``path``, or one around it, was killed (of the whole run it is not
+        kept: such a run goes on when it is resumed)."""
+        return any(covers(at, path) for at in self.kills)
 
     def in_doubt(self) -> list[StepState]:
         return [s for s in self.steps.values() if s.outcome == "in_doubt"]
@@ -265,6 +271,9 @@ def _command(s: RunState, e: Event) -> None:
             s.answers.setdefault(command.target, []).append(command)
         case "stop":
             s.stops.setdefault(command.target, e.seq)
+        case "kill" if command.target:
+            s.stops.setdefault(command.target, e.seq)
+            s.kills.add(command.target)
         case "budget":
             _rebudget(s, command.target, command.message)
         case _:

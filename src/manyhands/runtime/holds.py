@@ -77,7 +77,7 @@ class Holds:
                 driver = self.drivers.pop(target, None)
                 if driver is not None and driver.then == "hold":
                     self.pauses[target] = Hold(target, seq, alone=driver.alone)
-            case "stop":
+            case "stop" | "kill" if verb == "stop" or target:
                 self.pauses = {t: h for t, h in self.pauses.items() if not covers(target, t)}
                 self.drivers = {t: h for t, h in self.drivers.items() if not covers(target, t)}
             case _:

@@ -462,6 +462,11 @@ class Run:
         self._execution.wrapping_up |= asked and "" in self._execution.state.stops
         return asked
 
+    async def killed(self, key: str) -> bool:
+        """Whether a person has killed this scope, so that it ends without a word (journaled)."""
+        state = self._execution.state
+        return await self.step(key, lambda: state.killed(self.path), effect=Effect.PURE)
+
     @property
     def _asked_to_stop(self) -> int | None:
         return self._execution.state.stop_of(self.path)

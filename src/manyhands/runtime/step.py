@@ -25,7 +25,7 @@ from manyhands.errors import (
 from manyhands.runtime.budget import Amounts, Pool, clip
 from manyhands.runtime.codec import decode, encode, hash_args
 from manyhands.runtime.events import Effect, Type
-from manyhands.runtime.execution import Execution, Running
+from manyhands.runtime.execution import KILLED, Execution, Running
 from manyhands.runtime.fold import StepState
 
 #: How much of a failure's text is kept, in characters.
@@ -64,6 +64,10 @@ class Settled:
 
 
 Probe = Callable[[], Awaitable[Settled | None]]
+
+
+class Interrupted(Exception):
+    """A person has ended the call before it began; its name is that failure's kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,8 @@ async def _attempts(execution: Execution, pool: Pool, call: Call, args: str) -> 
                     await execution.clock.sleep(delay)
                 if execution.state.holds:
                     await execution.released(call.scope, call.exempt, paced=call.paced)
+                if call.paced and call.effect is not Effect.PURE:
+                    _check_alive(execution, call)
                 if call.cost:
                     await pool.reserve(call.cost)
                     booked = True
@@ -155,6 +161,12 @@ async def _attempts(execution: Execution, pool: Pool, call: Call, args: str) -> 
             execution.leave(running)
             if booked:
                 pool.settle(call.cost, used)
+
+
+def _check_alive(execution: Execution, call: Call) -> None:
+    """Of an agent that was killed between two calls no other begins."""
+    if execution.state.killed(call.scope):
+        raise Interrupted(KILLED)
 
 
 async def _start(execution: Execution, call: Call, args: str, number: int) -> None:
@@ -237,7 +249,8 @@ async def _failed(
     message = execution.journal.redactor.text(message)
     state = execution.state.steps.get(call.key)
     started = state is not None and state.outcome == "started"
-    delay = None if running.interrupted is not None else call.retry.delay(failures, error)
+    ended = running.interrupted is not None or isinstance(error, Interrupted)
+    delay = None if ended else call.retry.delay(failures, error)
     data: dict[str, Any] = {
         "attempt": number,
         "kind": kind,

@@ -37,7 +37,9 @@ _REPLY = re.compile(r"(?:turn/\d+|final)(?:/again-\d+)?/request/\d+")
 _CHECK = re.compile(r"turn/\d+/check/(.+)")
 _TOOL = re.compile(r"(.+)/turn/\d+/(?:retry/)?tool/(\d+)(?:/act)?")
 #: Steps by which the loop of turns keeps what it has decided: no spans, unless they fail.
-_LOOP = re.compile(r"begin|time|left|turn/\d+/(?:stopping|steers|inbox|time|flags)|final/flags")
+_LOOP = re.compile(
+    r"begin|time|left|turn/\d+/(?:stopping|killed|steers|inbox|time|flags)|final/flags"
+)
 
 INTERRUPTED, IN_DOUBT, UNFINISHED = "interrupted", "in_doubt", "unfinished"
 _RESUMABLE = frozenset({Status.KILLED, Status.FAILED})

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from manyhands.errors import RunNotFound, TelemetryError
+from manyhands.errors import JournalUnreadable, RunNotFound, TelemetryError
 from manyhands.runtime import Event, Type
 from manyhands.runtime.journal import Journal
 from manyhands.telemetry.cursor import Cursor
@@ -70,7 +70,8 @@ class _Row:
 class Following:
     """``runs``: those to follow (none: all of the journal). ``limit``: see `fold_of`.
 
-    ``on_sent`` is told of every batch that a run has sent.
+    ``on_sent`` is told of every batch that a run has sent, ``on_damage`` of a run that cannot be
+    read: what comes before the damage is sent, the others go on, and it is in ``damaged``.
     """
 
     journal: Journal
@@ -80,7 +81,11 @@ class Following:
     limit: int | None = None
     patience: Patience = field(default_factory=Patience)
     on_sent: Callable[[str, Sent], None] = lambda run_id, sent: None
+    on_damage: Callable[[JournalUnreadable], None] = lambda error: None
     total: Sent = field(default_factory=Sent, init=False)
+    damaged: dict[str, JournalUnreadable] = field(
+        default_factory=dict[str, JournalUnreadable], init=False
+    )
     _folds: OrderedDict[str, Fold] = field(default_factory=OrderedDict[str, Fold], init=False)
 
     def skip_ended(self) -> None:
@@ -94,11 +99,17 @@ class Following:
                 self.cursor.keep(row.run_id, row.created, newest(self.journal, row.run_id))
 
     def look(self) -> bool:
-        """Send what has come since the last look. True: all runs that were named have ended."""
-        rows = self._rows()
-        over = bool(self.runs) and all(self._ended(row.run_id) for row in rows)
+        """Send what has come since the last look. True: all runs that were named have ended, or
+        cannot be read."""
+        rows = [row for row in self._rows() if row.run_id not in self.damaged]
+        over = bool(self.runs)
         for row in rows:
-            self._send(row)
+            try:
+                over = self._ended(row.run_id) and over
+                self._send(row)
+            except JournalUnreadable as error:
+                self.damaged[row.run_id] = error
+                self.on_damage(error)
         return over
 
     def follow(self) -> None:
@@ -132,9 +143,13 @@ class Following:
         if fold is None or fold.seq > last:
             fold = fold_of(self.journal, run_id, self.limit)
         batch = _Batch(self, row, sent)
-        for page in pages(self.journal, run_id, fold.seq):
-            for event in page:
-                batch.add(event, fold.take(event))
+        try:
+            for page in pages(self.journal, run_id, fold.seq):
+                for event in page:
+                    batch.add(event, fold.take(event))
+        except JournalUnreadable:
+            batch.end(fold.seq)
+            raise
         batch.end(fold.seq)
         if not self._ended(run_id):
             self._folds[run_id] = fold

@@ -47,6 +47,7 @@ _WHY: dict[str, str] = {
     Ending.MODEL: "its model did not answer",
     Ending.OUT_OF_TURNS: "its turns ended",
     Ending.REFUSED: "it refused",
+    Ending.KILLED: "a person ended it",
     Ending.STOPPED: "a person asked to stop",
     Ending.TOOLS: "its tools failed",
     Ending.UNACCEPTED: "not all that it said could be supported",

@@ -1,7 +1,7 @@
-// Two runs side by side: which step of the one is which of the other.
+// Runs side by side: which step of the one is which of the others.
 //
 // Invariant: steps are paired within the same agent, in order, by what was done and by the hash of
-// what it was given; a step is in one pair at most. What the journal does not tell apart (a hash that
+// what it was given; each step is in one row. What the journal does not tell apart (a hash that
 // is not there) is not called the same.
 
 import { KIND } from "./keys.js";
@@ -9,7 +9,8 @@ import { titleOf } from "./layout.js";
 
 /**
  * @typedef {import("./view.js").View} View
- * @typedef {{left: number, right: number, how: "same" | "given other" | "ended other" | "only left" | "only right"}} Pair
+ * @typedef {{at: number, action: string, args: string}} Step
+ * @typedef {{at: number[], how: ("" | "same" | "given other" | "ended other" | "not here")[]}} Row one place a run; -1 is none
  */
 
 /** Steps of one agent of both runs up to which every pairing is looked at: their product. */
@@ -18,7 +19,7 @@ const CELLS = 1_000_000;
 /** Steps of an agent that somebody would compare. @param {View} view @param {string} path */
 function stepsIn(view, path) {
   const lane = view.byPath.get(path);
-  /** @type {{at: number, action: string, args: string}[]} */
+  /** @type {Step[]} */
   const found = [];
   for (let i = 0; lane && i < lane.spans.length; i++) {
     const at = lane.spans.get(i);
@@ -29,33 +30,47 @@ function stepsIn(view, path) {
   return found;
 }
 
-/** @param {View} left @param {View} right @param {string} path @returns {Pair[]} */
-export function alignAgent(left, right, path) {
-  const a = stepsIn(left, path);
-  const b = stepsIn(right, path);
-  /** @type {Pair[]} */
-  const pairs = [];
-  const how = (/** @type {typeof a[0]} */ one, /** @type {typeof a[0]} */ other) => {
-    if (!one.args || one.args !== other.args) return one.args || other.args ? "given other" : ended(left, one.at, right, other.at);
-    return ended(left, one.at, right, other.at);
-  };
-  let i = 0;
-  let j = 0;
-  for (const [x, y] of matched(a, b)) {
-    while (i < x) pairs.push({ left: a[i++].at, right: -1, how: "only left" });
-    while (j < y) pairs.push({ left: -1, right: b[j++].at, how: "only right" });
-    pairs.push({ left: a[x].at, right: b[y].at, how: how(a[x], b[y]) });
-    i = x + 1;
-    j = y + 1;
-  }
-  while (i < a.length) pairs.push({ left: a[i++].at, right: -1, how: "only left" });
-  while (j < b.length) pairs.push({ left: -1, right: b[j++].at, how: "only right" });
-  return pairs;
+/** Steps that are one another in several runs, in order. @param {View[]} views @param {string} path @returns {Row[]} */
+export function alignAgent(views, path) {
+  return rowsOf(views.map((view) => stepsIn(view, path))).map((steps) => {
+    const first = steps.findIndex((step) => step !== null);
+    const how = steps.map((step, v) => (step === null ? "not here" : v === first ? "" : told(views[first], steps[first], views[v], step)));
+    return { at: steps.map((step) => step?.at ?? -1), how: /** @type {Row["how"]} */ (how) };
+  });
 }
 
-/** @param {View} left @param {number} one @param {View} right @param {number} other */
-function ended(left, one, right, other) {
-  const alike = left.state.get(one) === right.state.get(other) && left.bad.get(one) === right.bad.get(other);
+/**
+ * The first run that has any is the one that the others are held against; what only they have is
+ * held against one another, between its steps.
+ * @param {Step[][]} lists one a run @returns {(Step | null)[][]}
+ */
+function rowsOf(lists) {
+  const first = lists.findIndex((list) => list.length);
+  if (first < 0) return [];
+  const pairs = lists.map((list, v) => new Map(v > first ? matched(lists[first], list) : []));
+  /** @type {(Step | null)[][]} */
+  const rows = [];
+  const done = lists.map(() => 0);
+  const upTo = (/** @type {(v: number) => number} */ end) => {
+    rows.push(...rowsOf(lists.map((list, v) => (v > first ? list.slice(done[v], end(v)) : []))));
+    for (let v = first + 1; v < lists.length; v++) done[v] = Math.max(done[v], end(v));
+  };
+  lists[first].forEach((step, i) => {
+    upTo((v) => pairs[v].get(i) ?? done[v]);
+    rows.push(lists.map((list, v) => {
+      const j = v > first ? pairs[v].get(i) : undefined;
+      if (j !== undefined) done[v] = j + 1;
+      return v === first ? step : j === undefined ? null : list[j];
+    }));
+  });
+  upTo((v) => lists[v].length);
+  return rows;
+}
+
+/** @param {View} left @param {any} one @param {View} right @param {Step} other */
+function told(left, one, right, other) {
+  if (one.args !== other.args) return "given other";
+  const alike = left.state.get(one.at) === right.state.get(other.at) && left.bad.get(one.at) === right.bad.get(other.at);
   return alike ? "same" : "ended other";
 }
 
@@ -112,7 +127,12 @@ function inTurn(a, b, head) {
   return found;
 }
 
-/** Agents of both runs, in the order of the left one. @param {View} left @param {View} right */
-export function agentsOf(left, right) {
-  return [...new Set([...left.lanes, ...right.lanes].map((lane) => lane.path))];
+/** Agents of all runs, in the order of the first. @param {View[]} views */
+export function agentsOf(views) {
+  return [...new Set(views.flatMap((view) => view.lanes.map((lane) => lane.path)))];
+}
+
+/** Whether all runs have the step, and have it alike. @param {Row} row */
+export function isSame(row) {
+  return row.how.every((how) => how === "same" || how === "");
 }

@@ -1,31 +1,34 @@
-// Two runs on one page: their sums, and where they part, agent by agent.
+// Several runs on one page: their sums, and where they part, agent by agent.
 //
-// Invariant: what is the same is counted and not listed; what is listed can be opened on both sides.
+// Invariant: what is the same is counted and not listed; what is listed can be opened for every run.
 
 import { apply } from "./reducer.js";
 import { Contents } from "./contents.js";
 import { View } from "./view.js";
-import { agentsOf, alignAgent } from "./align.js";
+import { agentsOf, alignAgent, isSame } from "./align.js";
 import { badge, byId, count, duration, el, money, short } from "./dom.js";
 import { fold, section, table } from "./parts.js";
 import { endOf, titleOf } from "./layout.js";
 
 /**
  * @typedef {import("./source.js").Source} Source
- * @typedef {import("./align.js").Pair} Pair
+ * @typedef {import("./align.js").Row} Row
+ * @typedef {{run: string, letter: string, view: View, contents: Contents}} Side
  */
 
 const RENEW_MS = 400;
 const LINES = 400;
 
 export class ComparePage {
-  /** @param {Source} source @param {string} left @param {string} right */
-  constructor(source, left, right) {
-    this.sides = [left, right].map((run) => ({ run, view: new View(), contents: new Contents(source, run) }));
+  /** @param {Source} source @param {string[]} runs the first is the one that the others are held against */
+  constructor(source, runs) {
+    /** @type {Side[]} */
+    this.sides = runs.map((run, i) => ({ run, letter: String.fromCharCode(65 + i), view: new View(), contents: new Contents(source, run) }));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.later = undefined;
     byId("compare-body").replaceChildren();
-    byId("compare-about").textContent = `${short(left, 80)} and ${short(right, 80)}`;
+    byId("compare-body").style.setProperty("--runs", String(runs.length));
+    byId("compare-about").textContent = this.sides.map((side) => `${side.letter} ${short(side.run, 80)}`).join(" · ");
     this.stops = this.sides.map((side) => source.follow(side.run, 0, {
       onBatch: (events) => {
         for (const event of events) apply(side.view, event);
@@ -58,43 +61,49 @@ export class ComparePage {
   }
 
   draw() {
-    const [left, right] = this.sides;
+    const views = this.sides.map((side) => side.view);
     const open = new Set([...document.querySelectorAll("#compare-body details[open]")].map((box) => box.getAttribute("data-fold")));
-    const agents = agentsOf(left.view, right.view).map((path) => ({ path, pairs: alignAgent(left.view, right.view, path) })).filter((agent) => agent.pairs.length);
+    const agents = agentsOf(views).map((path) => ({ path, rows: alignAgent(views, path) })).filter((agent) => agent.rows.length);
     let lines = 0;
-    const parts = agents.map(({ path, pairs }) => {
-      const part = this.agent(path, pairs, LINES - lines);
-      lines += pairs.filter((pair) => pair.how !== "same").length;
+    const parts = agents.map(({ path, rows }) => {
+      const part = this.agent(path, rows, LINES - lines);
+      lines += rows.filter((row) => !isSame(row)).length;
       return part;
     });
-    byId("compare-body").replaceChildren(this.sums(agents.flatMap((agent) => agent.pairs)), ...parts.filter((part) => part !== null));
+    byId("compare-body").replaceChildren(this.sums(agents.flatMap((agent) => agent.rows)), ...parts.filter((part) => part !== null));
     for (const box of document.querySelectorAll("#compare-body details")) {
       if (open.has(box.getAttribute("data-fold"))) /** @type {HTMLDetailsElement} */ (box).open = true;
     }
-    document.body.dataset.ready = `${left.view.seq} ${right.view.seq}`;
+    document.body.dataset.ready = views.map((view) => view.seq).join(" ");
   }
 
-  /** @param {Pair[]} pairs */
-  sums(pairs) {
-    const [left, right] = this.sides.map((side) => side.view);
-    /** @type {[string, number, number, (n: number) => string][]} */
+  /** @param {Row[]} rows */
+  sums(rows) {
+    /** @type {[string, (view: View) => number, (n: number) => string][]} */
     const figures = [
-      ["tokens", left.spent.tokens ?? 0, right.spent.tokens ?? 0, count], ["requests", left.spent.requests ?? 0, right.spent.requests ?? 0, count],
-      ["money", left.spent.micro_usd ?? 0, right.spent.micro_usd ?? 0, money], ["active", left.time, right.time, duration],
-      ["agents", left.lanes.length - 1, right.lanes.length - 1, count], ["events", left.seq, right.seq, count],
+      ["tokens", (view) => view.spent.tokens ?? 0, count], ["requests", (view) => view.spent.requests ?? 0, count],
+      ["money", (view) => view.spent.micro_usd ?? 0, money], ["active", (view) => view.time, duration],
+      ["agents", (view) => view.lanes.length - 1, count], ["events", (view) => view.seq, count],
     ];
     const links = this.sides.map((side) => el("span", {}, el("a", { href: `#run=${encodeURIComponent(side.run)}` }, short(side.run, 60)), " ", badge(side.view.shownStatus)));
-    const parted = pairs.filter((pair) => pair.how !== "same").length;
-    return el("div", {},
-      table(`${count(pairs.length - parted)} steps are the same, ${count(parted)} are not`, ["", ">left", ">right", ">right − left"], [
-        ["run", links[0], links[1], ""],
-        ...figures.map(([name, a, b, told]) => [name, told(a), told(b), a === b ? "–" : `${b < a ? "−" : "+"}${told(Math.abs(b - a))}`]),
-      ]));
+    const [base, ...others] = this.sides.map((side) => side.view);
+    const same = rows.filter(isSame).length;
+    const parted = rows.length - same;
+    return table(`${count(same)} ${same === 1 ? "step is" : "steps are"} the same, ${count(parted)} ${parted === 1 ? "is" : "are"} not`, ["", ...this.sides.map((side) => `>${side.letter}`)], [
+      ["run", ...links],
+      ...figures.map(([name, of, told]) => [name, told(of(base)), ...others.map((view) => this.figure(of(view), of(base), told))]),
+    ]);
   }
 
-  /** What differs in one agent, between runs of steps that do not. @param {string} path @param {Pair[]} pairs @param {number} most */
-  agent(path, pairs, most) {
-    const differ = pairs.filter((pair) => pair.how !== "same").length;
+  /** A number, and how far it is from the first run's. @param {number} here @param {number} base @param {(n: number) => string} told */
+  figure(here, base, told) {
+    const sign = here < base ? "−" : "+";
+    return el("span", {}, told(here), here === base ? null : el("span", { class: "soft" }, ` (${sign}${told(Math.abs(here - base))})`));
+  }
+
+  /** What differs in one agent, between runs of steps that do not. @param {string} path @param {Row[]} rows @param {number} most */
+  agent(path, rows, most) {
+    const differ = rows.filter((row) => !isSame(row)).length;
     if (!differ) return null;
     /** @type {Node[]} */
     const made = [];
@@ -104,30 +113,30 @@ export class ComparePage {
       if (same) made.push(el("p", { class: "same" }, `= ${count(same)} the same`));
       same = 0;
     };
-    for (const pair of pairs) {
-      if (pair.how === "same") {
+    for (const row of rows) {
+      if (isSame(row)) {
         same++;
         continue;
       }
       if (listed++ >= most) break;
       flush();
-      made.push(this.row(pair));
+      made.push(this.row(row));
     }
     flush();
     if (differ > listed) made.push(el("p", { class: "soft" }, `${count(differ - listed)} more differences are not listed.`));
     return section(path ? short(path, 120) : "the run", el("div", { class: "compared" }, made));
   }
 
-  /** @param {Pair} pair */
-  row(pair) {
-    const [left, right] = this.sides;
-    return el("div", { class: "compare-row", "data-how": pair.how },
-      el("span", {}, this.cell(left, pair.left)), el("span", {}, badge(pair.how)), el("span", {}, this.cell(right, pair.right)));
+  /** @param {Row} row */
+  row(row) {
+    return el("div", { class: "compare-row" }, this.sides.map((side, i) => el("div", { "data-how": row.how[i] },
+      el("span", { class: "letter", "aria-label": `run ${side.letter}` }, side.letter),
+      row.how[i] ? badge(row.how[i]) : null, this.cell(side, row.at[i]))));
   }
 
-  /** @param {{run: string, view: View, contents: Contents}} side @param {number} at */
+  /** @param {Side} side @param {number} at */
   cell({ run, view, contents }, at) {
-    if (at < 0) return el("span", { class: "soft" }, "–");
+    if (at < 0) return null;
     const tokens = view.used[at]?.tokens;
     const title = el("span", {}, el("b", {}, short(titleOf(view, at), 60)), el("span", { class: "soft" },
       ` ${duration(endOf(view, at) - view.start.get(at))}${tokens ? ` · ${count(tokens)} tok` : ""}${view.args[at] ? ` · ${short(view.args[at], 8)}` : ""}`));

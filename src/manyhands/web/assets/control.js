@@ -111,11 +111,7 @@ export class Control {
     said.addEventListener("keydown", (event) => {
       if (event.key === "Enter") say.click();
     });
-    const kill = this.button("Kill", async () => {
-      if (kill.dataset.sure) await this.command("kill");
-      kill.dataset.sure = kill.dataset.sure ? "" : "1";
-      kill.textContent = kill.dataset.sure ? "Kill: sure?" : "Kill";
-    });
+    const kill = this.killing();
     const name = el("input", { type: "text", "aria-label": "Your name, in the journal", placeholder: "Your name", maxlength: 80, class: "name" });
     name.value = sessionStorage.getItem(NAME) ?? "";
     name.addEventListener("input", () => sessionStorage.setItem(NAME, name.value.trim()));
@@ -123,6 +119,16 @@ export class Control {
       this.button("Pause all", () => this.command("pause", "", { now: false })),
       this.button("Go on", () => this.command("continue")),
       this.button("Stop and wrap up", () => this.command("stop")), kill, said, say);
+  }
+
+  /** Asks once more. @param {string} [target] @param {Record<string, any>} [about] */
+  killing(target = "", about = {}) {
+    const kill = this.button("Kill", async () => {
+      if (kill.dataset.sure) await this.command("kill", target);
+      kill.dataset.sure = kill.dataset.sure ? "" : "1";
+      kill.textContent = kill.dataset.sure ? "Kill: sure?" : "Kill";
+    }, about);
+    return kill;
   }
 
   // ---------------------------------------------------------------- what is shown
@@ -153,7 +159,9 @@ export class Control {
       el("td", {}, el("div", { class: "orders" },
         rests ? this.button("Go on", () => this.command("continue", agent.path))
           : this.button("Pause", () => this.command("pause", agent.path, { now: false, alone: true })),
-        mine ? null : this.button("Take over", () => this.take(agent.path)))));
+        mine ? null : this.button("Take over", () => this.take(agent.path)),
+        this.button("Stop", () => this.command("stop", agent.path), { title: "It wraps up and reports what it has" }),
+        this.killing(agent.path, { title: "It ends without a report; all others go on" }))));
   }
 
   /** @param {Waiting} each */

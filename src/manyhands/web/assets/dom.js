@@ -82,7 +82,7 @@ const SIGNS = {
   blocked: "?", in_doubt: "?", unknown: "?", partial: "◐", compacted: "≈", retrying: "↻",
   ok: "✓", promoted: "▲", "not better": "▽", inconclusive: "?", crashed: "✕", "timed out": "✕",
   timeout: "✕", merged: "✓", ship: "✓", revise: "↻", conflict: "✕", refused: "✕", "held back": "‖",
-  "given other": "≠", "ended other": "≠", "only left": "←", "only right": "→",
+  "given other": "≠", "ended other": "≠", "not here": "–",
   waiting: "?", pending: "·", doing: "▶", measured: "✓", paused: "‖", pausing: "‖",
   human: "☺", resuming: "▶", ended: "■",
   proposed: "○", superseded: "⤳", stale: "⌛",

@@ -14,7 +14,7 @@ export function kindOf(rest) {
   if (/(?:^|\/)(?:request|summary)\/\d+$/.test(rest)) return KIND.REQUEST;
   if (/(?:^|\/)tool\/\d+(?:\/act)?$/.test(rest)) return KIND.TOOL;
   if (/(?:^|[/-])check(?:\/|$)/.test(rest)) return KIND.CHECK;
-  if (/(?:^|\/)(?:stopping|steers|inbox|begin|left|time|budget-left)$/.test(rest)) {
+  if (/(?:^|\/)(?:stopping|killed|steers|inbox|begin|left|time|budget-left)$/.test(rest)) {
     return KIND.HARNESS;
   }
   return KIND.STEP;

@@ -2,18 +2,21 @@
 
 import { badge, byId, clock, count, el, short } from "./dom.js";
 
-/** Runs that are chosen to be compared: the last two. @type {string[]} */
-let two = [];
+/** So many runs fit beside one another. */
+const MOST = 6;
+/** Runs that are chosen to be compared, in the order in which they were. @type {string[]} */
+let picked = [];
 
 /** @param {string} run @param {boolean} chosen */
 function choose(run, chosen) {
-  two = [...two.filter((each) => each !== run), ...(chosen ? [run] : [])].slice(-2);
+  picked = [...picked.filter((each) => each !== run), ...(chosen ? [run] : [])].slice(-MOST);
   for (const box of document.querySelectorAll("#runs-body input")) {
-    /** @type {HTMLInputElement} */ (box).checked = two.includes(/** @type {HTMLInputElement} */ (box).value);
+    /** @type {HTMLInputElement} */ (box).checked = picked.includes(/** @type {HTMLInputElement} */ (box).value);
   }
-  const link = /** @type {HTMLAnchorElement} */ (byId("compare-two"));
-  link.hidden = two.length < 2;
-  link.href = `#run=${encodeURIComponent(two[0] ?? "")}&with=${encodeURIComponent(two[1] ?? "")}`;
+  const link = /** @type {HTMLAnchorElement} */ (byId("compare-link"));
+  link.hidden = picked.length < 2;
+  link.textContent = `Compare the ${picked.length}`;
+  link.href = `#run=${picked.map(encodeURIComponent).join("&with=")}`;
 }
 
 /** Rows of which one is drawn anew only where it has changed. @param {any[]} runs */
@@ -28,7 +31,7 @@ export function listRuns(runs) {
     const old = there.get(run.run_id);
     if (old && old.getAttribute("data-stamp") === stamp) return old;
     return el("tr", { "data-run": run.run_id, "data-stamp": stamp },
-      el("td", {}, el("input", { type: "checkbox", value: run.run_id, checked: two.includes(run.run_id), "aria-label": `compare ${short(run.run_id, 60)}`,
+      el("td", {}, el("input", { type: "checkbox", value: run.run_id, checked: picked.includes(run.run_id), "aria-label": `compare ${short(run.run_id, 60)}`,
         onchange: (/** @type {any} */ event) => choose(run.run_id, event.target.checked) })),
       el("th", { scope: "row" }, el("a", { href: `#run=${encodeURIComponent(run.run_id)}` }, short(run.run_id, 60))),
       el("td", {}, short(run.workflow, 40)), el("td", {}, badge(run.status)),
