@@ -27,7 +27,7 @@ import serving
 WIDTH, LAYERS, HEADS, HIDDEN = 256, 2, 4, 768
 CONTEXT_LENGTH = 8192
 #: Passes and prompts of each, for val and holdout alike; one pass more warms a server up.
-PASSES, PROMPTS = 6, 12
+PASSES, PROMPTS = 5, 8
 LEAD = 0.02
 #: Prompts begin like one of these, so that there is something to reuse.
 STARTS = (

@@ -21,9 +21,13 @@ from tests.studies import git
 pytestmark = [pytest.mark.slow, pytest.mark.needs("bubblewrap"), pytest.mark.timeout(1800)]
 
 
-def laid_out(name: str, folder: Path, note: str) -> str:
-    """The example as a repository of its own, with a note."""
+def laid_out(name: str, folder: Path, note: str, changes: dict[str, str] | None = None) -> str:
+    """The example as a repository of its own, with a note. ``changes``: of its study.toml."""
     shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for old, new in (changes or {}).items():
+        text = (folder / "study.toml").read_text()
+        assert old in text
+        (folder / "study.toml").write_text(text.replace(old, new))
     (folder / "notes").mkdir()
     (folder / "notes/ideas.md").write_text(note)
     git(folder, "init", "-q")
@@ -32,8 +36,10 @@ def laid_out(name: str, folder: Path, note: str) -> str:
     return str(folder)
 
 
-def improved(shell: Shell, study: str, runs: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    outcome = json.loads(shell("lab", "run", study, "--runs", str(runs), "--json"))
+def improved(shell: Shell, study: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One experiment, which is what the note says."""
+    limits = ("--runs", "30", "--experiments", "1")
+    outcome = json.loads(shell("lab", "run", study, *limits, "--json"))
     rows = json.loads(shell("lab", "ledger", study, "--json"))
     assert outcome["promotions"] >= 1, outcome["headline"]
     assert outcome["gain"] > 0
@@ -42,9 +48,9 @@ def improved(shell: Shell, study: str, runs: int) -> tuple[dict[str, Any], list[
 
 
 def test_posttrain_is_improved_by_leaving_out_what_is_never_in_form(tmp_path: Path) -> None:
-    note = "# What to try\n\n- Set `TALKATIVE` to 0.0: nobody asked for those words.\n"
+    note = "# What to try\n\n- Set TALKATIVE = 0.0: nobody asked for those words.\n"
     study = laid_out("posttrain", tmp_path / "posttrain", note)
-    outcome, rows = improved(Shell(tmp_path), study, 30)
+    outcome, rows = improved(Shell(tmp_path), study)
     assert outcome["metric"] == "eval_score"
     won = {row["title"] for row in rows if row["verdict"] == "promoted"}
     assert any("TALKATIVE" in title for title in won)
@@ -89,9 +95,11 @@ def test_posttrain_refuses_what_only_learned_the_form(tmp_path: Path) -> None:
     reason="xllamacpp or gguf is not installed: pip install 'manyhands[local]' gguf",
 )
 def test_inference_is_improved_by_a_slot_for_each_start(tmp_path: Path) -> None:
-    note = "# What to try\n\n- Raise `SLOTS` to 4: prompts begin in four ways.\n"
-    study = laid_out("inference", tmp_path / "inference", note)
-    outcome, rows = improved(Shell(tmp_path), study, 30)
+    note = "# What to try\n\n- Set SLOTS = 4: prompts begin in four ways.\n"
+    prepare = 'data.py --out {data} --sealed {sealed}"\n\n[train]'
+    small = prepare.replace('"', ' --passes 3 --prompts 8"')
+    study = laid_out("inference", tmp_path / "inference", note, {prepare: small})
+    outcome, rows = improved(Shell(tmp_path), study)
     assert outcome["metric"] == "tokens_per_second"
     won = {row["title"] for row in rows if row["verdict"] == "promoted"}
     assert any("SLOTS" in title for title in won)
