@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("bubblewrap"), pytest.mark.tim
 
 
 def laid_out(name: str, folder: Path, note: str, changes: dict[str, str] | None = None) -> str:
-    """The example as a repository of its own, with a note. ``changes``: of its study.toml."""
+    """The example as a repository of its own, with a note in the place of its README.md.
+    ``changes``: of its study.toml."""
     shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     for old, new in (changes or {}).items():
         text = (folder / "study.toml").read_text()
         assert old in text
         (folder / "study.toml").write_text(text.replace(old, new))
-    (folder / "notes").mkdir()
-    (folder / "notes/ideas.md").write_text(note)
+    (folder / "README.md").write_text(note)  # its table would be read as advice, too
     git(folder, "init", "-q")
     git(folder, "add", ".")
     git(folder, "-c", "user.name=n", "-c", "user.email=n@x", "commit", "-q", "-m", "study")
