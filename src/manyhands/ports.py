@@ -158,7 +158,8 @@ class JobExit(StrEnum):
 @dataclass(frozen=True, slots=True)
 class JobResult:
     """How a job ended. ``survivors`` counts processes that outlived it and were killed;
-    ``cost_usd`` is what it cost, where it ran on a machine that costs."""
+    ``cost_usd`` is what it cost, where it ran on a machine that costs; ``host`` is the kind of
+    machine it ran on ('': not known): numbers of different kinds are not compared."""
 
     exit: JobExit
     code: int | None
@@ -169,6 +170,7 @@ class JobResult:
     survivors: int = 0
     detail: str = ""
     cost_usd: float = 0.0
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ BENCHES = {
     "loops": ("loops", "agent loops over HTTP, beside bare loops and frameworks"),
     "http": ("http_clients", "HTTP clients: CPU of a request at 1 and at 200 connections"),
     "lab": ("lab", "lab experiments per hour against a plain shell loop"),
+    "ablation": ("ablation", "planted useless changes dropped and true ones kept, simulated"),
     "documents": ("documents", "10,000 passages indexed and searched, beside a scan in Python"),
     "answer": ("answer", "workers of the answer team at once, over one alone"),
     "code": ("code", "independent tasks of the code team at once, over one alone"),

@@ -14,11 +14,12 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from manyhands.adapters.jobs.local import LocalJobRunner
 from manyhands.config import Config
-from manyhands.ports import Isolation, JobResult, JobSpec
+from manyhands.ports import Isolation, JobResult, JobRunner, JobSpec
 from manyhands.runtime import Runtime, Status
 from manyhands.teams.lab.records import LedgerRow
 from manyhands.teams.lab.state import Order
@@ -31,11 +32,13 @@ INCIDENTAL = {"duration", "cpu_seconds", "peak_memory_mb", "created_at", "starte
 
 
 class LoggedJobs:
-    """The real runner; every job that ended is noted in a file that no sandbox sees."""
+    """The real runner, or ``inner``; every job that ended is noted in a file that no sandbox
+    sees."""
 
-    def __init__(self, log: Path) -> None:
-        self._inner = LocalJobRunner()
+    def __init__(self, log: Path, inner: JobRunner | None = None) -> None:
+        self._inner = inner or LocalJobRunner()
         self._log = log
+        self.ending = False
 
     @property
     def isolation(self) -> Isolation:
@@ -44,6 +47,7 @@ class LoggedJobs:
     async def run(
         self, spec: JobSpec, on_output: Callable[[bytes], None] | None = None
     ) -> JobResult:
+        self.ending |= spec.labels.get("phase") == "ablate"
         result = await self._inner.run(spec, on_output)
         with self._log.open("a") as log:
             log.write(f"{spec.key}\n")
@@ -60,6 +64,7 @@ class Lives:
     folder: Path
     runs: int
     seed: int = 1
+    jobs: JobRunner | None = None
 
     @property
     def journal(self) -> Path:
@@ -76,6 +81,9 @@ class Lives:
         after: float | None = None,
     ) -> bool:
         """One life: killed at the n-th append boundary of this process, or after so many seconds.
+
+        A boundary is ``before`` or ``after`` an append; ``ending`` counts both from the first job
+        of the ablation on.
 
         True: the study has come to its end.
         """
@@ -98,11 +106,13 @@ class Lives:
         return True
 
     async def _work(self, at: tuple[str, int] | None) -> None:
-        def boundary(moment: str, count: int) -> None:
-            if (moment, count) == at:
+        jobs, late = LoggedJobs(self.log, self.jobs), count(1)
+
+        def boundary(moment: str, number: int) -> None:
+            if (moment, number) == at or (jobs.ending and ("ending", next(late)) == at):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        workflow = lab_workflow(Config(), models={}, jobs=LoggedJobs(self.log))
+        workflow = lab_workflow(Config(), models={}, jobs=jobs)
         async with Runtime.open(
             self.journal, workflows=[workflow], on_boundary=boundary if at else None
         ) as runtime:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from manyhands.adapters.jobs.local import LocalJobRunner
+from manyhands.ports import JobRunner
 from manyhands.runtime import Run, Runtime, Workflow
 from manyhands.teams.lab.algorithms import cast_of_algorithms
 from manyhands.teams.lab.cast import Brief, Cast, Filled
@@ -40,16 +41,27 @@ def proposing(changes: Sequence[tuple[str, float | str]]) -> Cast:
     return replace(cast_of_algorithms(1), planner=Filled("fixed", plan))
 
 
-def workflow_of(cast: Cast) -> Workflow:
+def workflow_of(cast: Cast, jobs: JobRunner | None = None) -> Workflow:
+    """``jobs``: None for real ones on this machine."""
+    runner = jobs or LocalJobRunner()
+
     async def work(run: Run, order: object) -> object:
-        return await lab(run, Order.model_validate(order), jobs=LocalJobRunner(), cast=cast)
+        return await lab(run, Order.model_validate(order), jobs=runner, cast=cast)
 
     return Workflow("lab", work)
 
 
-async def run_study(folder: Path, study: Path, cast: Cast, *, runs: int, slots: int) -> LabView:
+async def run_study(
+    folder: Path,
+    study: Path,
+    cast: Cast,
+    *,
+    runs: int,
+    slots: int,
+    jobs: JobRunner | None = None,
+) -> LabView:
     """Run the study to its end with a journal in ``folder``; what its journal tells."""
     async with Runtime.open(folder / "journal.db") as runtime:
         order = Order(study=str(study), runs=runs, slots=slots)
-        await runtime.run(workflow_of(cast), order, run_id="study")
+        await runtime.run(workflow_of(cast, jobs), order, run_id="study")
         return read_lab(runtime, "study")

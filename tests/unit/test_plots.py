@@ -37,7 +37,7 @@ def story(
     if not crashed:
         rows.append(_row(1, "e0000", 2.6, Phase.BASELINE, Verdict.BASELINE, slot))
         masters[0] = masters[0].model_copy(update={"reference": {1: 2.6}, "noise_sd": 0.01})
-    kinds = [v for v in Verdict if v is not Verdict.BASELINE]
+    kinds = list(plots.LOOKS)
     for n in range(1, count + 1):
         verdict = Verdict.CRASHED if crashed else kinds[n % len(kinds)]
         ran = verdict not in (Verdict.CRASHED, Verdict.TIMED_OUT, Verdict.REJECTED)
@@ -193,5 +193,6 @@ def test_files_are_written_as_png_and_svg(tmp_path: Path) -> None:
 
 
 def test_verdicts_differ_in_shape_and_failures_in_colour_from_the_rest() -> None:
-    assert set(plots.LOOKS) == set(Verdict) - {Verdict.BASELINE}
+    of_runs_alone = {Verdict.BASELINE, Verdict.KEPT, Verdict.DROPPED, Verdict.MEASURED}
+    assert set(plots.LOOKS) == set(Verdict) - of_runs_alone
     assert len({look.marker for look in plots.LOOKS.values()}) == len(plots.LOOKS)

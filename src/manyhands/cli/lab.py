@@ -439,7 +439,7 @@ def _short(value: Any) -> str:
 
 @app.command()
 def queue(study: Study, journal: Journal = None, as_json: AsJson = False) -> None:
-    """The planner's ranked queue: what waits, and what the reviewer refused and why.
+    """The ranked queue: what waits (by expected gain per run), what was refused and why.
 
     Example: `manyhands lab queue examples/tinylm`
     """
@@ -452,15 +452,26 @@ def queue(study: Study, journal: Journal = None, as_json: AsJson = False) -> Non
             if as_json:
                 print_json(
                     {
-                        "waiting": [h.model_dump(mode="json") for h in view.queue],
+                        "waiting": [
+                            h.model_dump(mode="json")
+                            | {"new": view.reviews[h.id].new if h.id in view.reviews else ""}
+                            for h in view.queue
+                        ],
                         "refused": [r.model_dump(mode="json") for r in refused],
                     }
                 )
                 return
             table(
-                [">rank", "id", "hypothesis", ">expected", "why"],
+                [">rank", "id", "hypothesis", ">expected", ">runs", "not a duplicate"],
                 [
-                    (h.rank, h.id, h.title, _signed(h.expected_gain), h.rationale[:60])
+                    (
+                        h.rank,
+                        h.id,
+                        h.title,
+                        _signed(h.expected_gain),
+                        f"{h.expected_cost:g}",
+                        view.reviews[h.id].new if h.id in view.reviews else "",
+                    )
                     for h in view.queue
                 ],
             )

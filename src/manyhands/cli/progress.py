@@ -30,6 +30,9 @@ MARKS = {
     Verdict.REJECTED: "[magenta]✗ rejected[/]",
     Verdict.STALE: "[dim]· stale[/]",
     Verdict.BASELINE: "baseline",
+    Verdict.KEPT: "[green]● kept[/]",
+    Verdict.DROPPED: "[yellow]✂ dropped[/]",
+    Verdict.MEASURED: "measured",
 }
 
 

@@ -380,6 +380,7 @@ class _Work:
             survivors=int(said["survivors"]),
             detail=str(said["detail"]),
             cost_usd=cost,
+            host=str(said.get("host", "")),
         )
         if heard.files or said.get("gone"):
             try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from manyhands.errors import JobError
-from manyhands.isolation import processes
+from manyhands.isolation import host, processes
 from manyhands.isolation.driving import (
     LAUNCH_SECONDS,
     DiskWalks,
@@ -209,4 +209,5 @@ class RunningJob:
             log_tail=tail,
             survivors=report.survivors + len(self._left_over),
             detail=detail,
+            host=host.kind(),
         )

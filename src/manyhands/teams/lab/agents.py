@@ -24,6 +24,7 @@ from manyhands.errors import AgentError, ToolError
 from manyhands.ports import Model, PaperIndex
 from manyhands.runtime import Effect, Run
 from manyhands.teams.lab.cast import Brief, Cast, Filled
+from manyhands.teams.lab.memory import in_force
 from manyhands.teams.lab.papers import TASK, TOOLS, PaperDesk, PaperIdeas
 from manyhands.teams.lab.records import (
     Experiment,
@@ -316,7 +317,8 @@ def _background(brief: Brief) -> list[Item]:
         f"\nMaster: version {brief.master.version}, noise sd {brief.master.noise_sd:.3g} per run."
     )
     tried = "\n".join(_line(e) for e in brief.history[-RECENT:]) or "nothing yet"
-    notes = "\n".join(f"- {n.kind}: {n.text}" for n in brief.notes[-RECENT:]) or "none"
+    holding = in_force(brief.notes, brief.master)
+    notes = "\n".join(f"- {n.kind}: {n.text}" for n in holding[-RECENT:]) or "none"
     settings = "\n".join(f"{s.name} = {s.value!r}" for s in brief.settings.values())
     items = [Item("study", aim), Item("settings", settings)]
     items += [Item(path, text) for path, text in brief.files.items()]

@@ -70,7 +70,15 @@ async def remember(
     run: Run, brief: Brief, experiment: Experiment, rows: tuple[LedgerRow, ...]
 ) -> tuple[Note, ...]:
     """Notes by rule: what not to repeat, near misses, what held."""
-    keep = partial(memory.keep, experiment, rows, brief.notes, noise_sd=brief.master.noise_sd)
+    parent = next((m for m in brief.masters if m.commit == experiment.parent), None)
+    keep = partial(
+        memory.keep,
+        experiment,
+        rows,
+        brief.notes,
+        noise_sd=brief.master.noise_sd,
+        parent=parent,
+    )
     return await run.step("notes", keep, effect=Effect.PURE, returns=tuple[Note, ...])
 
 

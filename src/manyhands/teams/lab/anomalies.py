@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Literal
 
+from manyhands.teams.lab.hosts import changes, offsets
 from manyhands.teams.lab.ledger import duration, finite, plain
 from manyhands.teams.lab.records import (
     Anomaly,
@@ -22,6 +23,7 @@ from manyhands.teams.lab.records import (
     Record,
     Verdict,
 )
+from manyhands.teams.lab.trends import dear_runs, idle_slots, plateau, shotgun
 
 Direction = Literal["lower", "higher"]
 
@@ -90,12 +92,14 @@ def anomalies(
     active: Sequence[ActiveJob] = (),
     now: float = 0.0,
     quiet_after: float = 300.0,
+    slots: int = 1,
 ) -> tuple[Anomaly, ...]:
     """Everything that a person should look at, jobs first, each thing once.
 
     The first three are those of burtenshaw/multiautoresearch; there, "more than one active job per
     experiment" suffices, here the two must measure the same (a pair is two jobs by design).
-    ``quiet_after``: a job without output for so many seconds counts as stuck.
+    ``quiet_after``: a job without output for so many seconds counts as stuck. ``slots``: how many
+    runs may go on at once.
     """
     sign = sign_of(direction)
     found = [
@@ -106,6 +110,12 @@ def anomalies(
         *_jumps(experiments, masters),
         *(a for e in experiments if (a := _only_on_validation(e, rows, sign))),
         *_drift(rows, masters),
+        *_offsets(rows, masters),
+        *_changes(rows),
+        *shotgun(experiments),
+        *idle_slots(rows, slots),
+        *dear_runs(rows),
+        *plateau(experiments, masters),
     ]
     return tuple({(a.kind, a.text): a for a in found}.values())
 
@@ -206,7 +216,7 @@ def _drift(rows: Sequence[LedgerRow], masters: Sequence[Master]) -> Iterator[Ano
             for row in rows
             if row.candidate == master.commit
             and row.verdict is Verdict.BASELINE
-            and row.phase is Phase.CONFIRM
+            and row.phase in (Phase.CONFIRM, Phase.CANARY)
             and finite(row.metric) is not None
             and row.metric is not None
         ]
@@ -221,3 +231,18 @@ def _drift(rows: Sequence[LedgerRow], masters: Sequence[Master]) -> Iterator[Ano
                 f"{fmean(before):.5g} when it was promoted: {away:.1f} standard errors apart"
             )
             yield _anomaly("noise-drift", text, master.experiment)
+
+
+def _offsets(rows: Sequence[LedgerRow], masters: Sequence[Master]) -> Iterator[Anomaly]:
+    for found in offsets(rows, masters):
+        text = (
+            f"on {found.place} master {found.master.commit[:12]} measures {found.here:.5g}, "
+            f"elsewhere {found.elsewhere:.5g}: {found.errors:.1f} standard errors apart"
+        )
+        yield _anomaly("off-host-drift", text, found.master.experiment)
+
+
+def _changes(rows: Sequence[LedgerRow]) -> Iterator[Anomaly]:
+    for row, before, kind in changes(rows):
+        text = f"from row {row} on, runs are on {kind}, too; before, they were on {before}"
+        yield _anomaly("hardware-change", text)

@@ -34,6 +34,7 @@ class Brief:
     """What every role may know: the study, the master's editable ``files``, and what was tried.
 
     ``attempts``: fingerprints of the changes that the ledger has. ``steers``: a person's messages.
+    ``masters``: all so far, the present one last.
     """
 
     study: Study
@@ -46,6 +47,7 @@ class Brief:
     steers: tuple[str, ...]
     attempts: frozenset[str]
     repository: Repository
+    masters: tuple[Master, ...] = ()
 
     @property
     def settings(self) -> dict[str, Setting]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from manyhands.errors import AgentError, StepFailed, StudyError
 from manyhands.runtime import Run
 from manyhands.teams.lab.gate import screen as worth_confirming
+from manyhands.teams.lab.hosts import offsets
 from manyhands.teams.lab.measure import measure
 from manyhands.teams.lab.memory import attempt
 from manyhands.teams.lab.preflight import preflight, program
+from manyhands.teams.lab.queue import BY_WORDS, novelty, ranked
 from manyhands.teams.lab.records import (
     Experiment,
     FileEdit,
@@ -36,11 +38,12 @@ async def enqueue(
 ) -> list[Candidate]:
     """Persist the queue with its reviews; settle what was refused; return the rest, numbered."""
     lab.hypotheses += len(proposed)
-    verdicts = {r.hypothesis: r for r in reviews}
+    proposed = ranked(proposed, lab.study.config.promotion, lab.master.noise_sd)
+    verdicts = {r.hypothesis: _compared(lab, h, r) for h, r in _reviewed(proposed, reviews)}
     queue = {
         "ideas": [i.model_dump(mode="json") for i in ideas],
         "hypotheses": [h.model_dump(mode="json") for h in proposed],
-        "reviews": [r.model_dump(mode="json") for r in reviews],
+        "reviews": [r.model_dump(mode="json") for r in verdicts.values()],
     }
     await run.record("queue", "lab:queue", {"proposed": len(proposed)}, value=queue)
     accepted: list[Candidate] = []
@@ -56,7 +59,33 @@ async def enqueue(
                 review.rule if review else "not-reviewed", review.reason if review else ""
             )
             await settle(run, lab, candidate)
-    return accepted
+    return sorted(accepted, key=lambda c: c.hypothesis.rank)
+
+
+def _reviewed(
+    proposed: Sequence[Hypothesis], reviews: Sequence[Review]
+) -> Iterator[tuple[Hypothesis, Review]]:
+    by_id = {r.hypothesis: r for r in reviews}
+    yield from ((h, by_id[h.id]) for h in proposed if h.id in by_id)
+
+
+def _compared(lab: Lab, hypothesis: Hypothesis, review: Review) -> Review:
+    """An accepted review with the reason why it is no duplicate, or refused as one: by the program
+    that a setting's change makes, before a worker is asked."""
+    if not review.accepted:
+        return review
+    if hypothesis.kind != "setting":
+        return review.model_copy(update={"new": BY_WORDS})
+    try:
+        patch = setting_patch(lab.master_files, hypothesis)
+    except StudyError:
+        return review  # The worker says what is wrong with it.
+    files = lab.master_files | {e.path: e.text for e in patch.edits}
+    found = novelty(program(lab.study, files), lab.seen)
+    if not found.of:
+        return review.model_copy(update={"new": found.why})
+    told = {"accepted": False, "rule": "duplicate", "reason": found.why}
+    return review.model_copy(update=told)
 
 
 async def work(run: Run, lab: Lab, candidate: Candidate) -> None:
@@ -74,6 +103,7 @@ async def adopt(run: Run, lab: Lab, candidate: Candidate, patch: Patch) -> None:
     """Preflight the patched program; on success it becomes a commit on top of the master."""
     files = lab.master_files | {e.path: e.text for e in patch.edits}
     candidate.fingerprint = program(lab.study, files)
+    candidate.new = novelty(candidate.fingerprint, lab.seen).why
     violations = preflight(
         lab.study,
         lab.master_files,
@@ -99,7 +129,7 @@ async def adopt(run: Run, lab: Lab, candidate: Candidate, patch: Patch) -> None:
 
 
 async def screen(run: Run, lab: Lab, candidate: Candidate) -> None:
-    """A run or two on seeds that the master has run; only clear losers end here."""
+    """A run or two on seeds that the master has run."""
     seeds = list(lab.master.reference)[: lab.study.config.promotion.screen_seeds]
     found = await run.map(
         "screen",
@@ -107,14 +137,23 @@ async def screen(run: Run, lab: Lab, candidate: Candidate) -> None:
         seeds,
         key_of=str,
     )
+    candidate.measured += [(m, None) for m in found]
+
+
+def sift(lab: Lab, candidate: Candidate) -> None:
+    """What its screening says, against the master's runs on the same kinds of machines; only clear
+    losers end here. One that nothing can be held against goes on."""
     gains: list[float] = []
-    for m in found:
-        delta = None if m.metric is None else m.metric - lab.master.reference[m.seed]
-        candidate.measured.append((m, delta))
-        if delta is None:
+    for at, (m, _) in enumerate(candidate.measured):
+        if m.metric is None:
             candidate.fail(m)
             return
-        gains.append(lab.sign * delta)
+        known = lab.hosts.metric(lab.master.commit, m)
+        if known is not None:
+            candidate.measured[at] = (m, m.metric - known)
+            gains.append(lab.sign * (m.metric - known))
+    if not gains:
+        return
     candidate.screen_gain = sum(gains) / len(gains)
     if not worth_confirming(gains, lab.master.noise_sd):
         candidate.end(Verdict.NOT_BETTER, "screen", "clearly worse than the master in screening")
@@ -129,6 +168,8 @@ def keep(lab: Lab, candidate: Candidate) -> None:
 async def place(run: Run, lab: Lab, candidate: Candidate) -> None:
     """After its screening: settled, or kept for a confirmation. Called in order, so of two equal
     programs that were screened side by side the later is the duplicate."""
+    if candidate.verdict is None:
+        sift(lab, candidate)
     if candidate.verdict is None and candidate.fingerprint in lab.seen:
         candidate.reject("duplicate", "the same program as another experiment of this round")
     if candidate.fingerprint:
@@ -229,6 +270,7 @@ async def ledger_rows(
     for row in rows:
         await run.record(f"row-{row.row}", "lab:row", row.model_dump(mode="json"))
     lab.rows += rows
+    lab.uneven = lab.uneven or any(offsets(lab.rows, (lab.master,)))
     return rows
 
 
@@ -247,8 +289,11 @@ def _row(
         and e.rebased_from not in ("", e.candidate)
         and (m.candidate == e.rebased_from)
     )
-    of_master = m is not None and m.candidate != e.candidate and not earlier
+    # A part of a combination is neither the combination nor the master.
+    part = m is not None and m.phase is Phase.FACTORIAL
+    of_master = m is not None and m.candidate != e.candidate and not earlier and not part
     verdict = Verdict.STALE if earlier else Verdict.BASELINE if of_master else e.verdict
+    verdict = Verdict.MEASURED if part else verdict
     return LedgerRow(
         row=number,
         campaign=lab.campaign,
@@ -269,12 +314,25 @@ def _row(
         peak_memory_mb=m.peak_memory_mb if m else 0.0,
         exit=m.exit if m else "not_run",
         verdict=verdict,
-        rule="" if of_master else "rebased" if earlier else e.rule,
+        rule="" if of_master or part else "rebased" if earlier else e.rule,
         created_at=now,
         started_at=m.started_at if m else 0.0,
         cost_usd=m.cost_usd if m else 0.0,
         slot=m.slot if m else -1,
         comment=m.detail if m else e.comment,
         environment=lab.environment,
+        host=m.host if m else "",
         paper=e.hypothesis.citation.passage if e.hypothesis.citation and not of_master else "",
     )
+
+
+async def rows_of_master(
+    run: Run, lab: Lab, title: str, measured: Sequence[Measurement]
+) -> list[LedgerRow]:
+    """Runs of the master that belong to no experiment."""
+    why = "the study as it stands" if lab.master.version == 0 else f"from {lab.master.experiment}"
+    commit = lab.master.commit
+    about = Hypothesis(id="h0000", title=title, rationale=why, kind="structural", parent=commit)
+    baseline = Candidate("e0000", about, commit, commit, verdict=Verdict.BASELINE)
+    baseline.measured = [(m, 0.0) for m in measured]
+    return await ledger_rows(run, lab, baseline.record(), baseline)

@@ -35,9 +35,9 @@ Ints = NDArray[np.int64]
 #: A pair whose candidate run crashed. It ends the decision; it is never dropped.
 CRASHED = -math.inf
 
-#: How much of alpha is spent. alpha is a ceiling that people check by simulation: with all of it
-#: spent, one in six simulations of 1,000 candidates would show more than alpha by chance.
-_SPENT = 0.75
+#: How much of alpha is spent, as a factor. alpha is a ceiling that people check by simulation: with
+#: all of it spent, one in six simulations of 1,000 candidates would show more than alpha by chance.
+SPENT = 0.75
 #: Error spent by look n after the first: proportional to (share of the remaining pairs) ** this.
 _SPENDING_POWER = 1.5
 #: Gains beyond this many times the median |gain| count as that: one diverged run decides nothing.
@@ -80,7 +80,7 @@ class GateSettings:
                 "step must be at least 1 and min_gain finite",
                 next="leave both out for the defaults, 2 and 0.0",
             )
-        least = math.ceil(-math.log2(_SPENT * self.alpha))
+        least = math.ceil(-math.log2(SPENT * self.alpha))
         if not least <= self.max_pairs <= 1024:
             raise ConfigError(
                 f"promotion max_pairs is {self.max_pairs}; "
@@ -91,7 +91,7 @@ class GateSettings:
     @property
     def first(self) -> int:
         """Pairs before a promotion is possible: the best of 2**n outcomes costs half of alpha."""
-        affordable = math.ceil(-math.log2(_SPENT * self.alpha / 2))
+        affordable = math.ceil(-math.log2(SPENT * self.alpha / 2))
         return min(affordable, self.max_pairs)
 
     @property
@@ -100,6 +100,11 @@ class GateSettings:
         soonest = math.ceil(self.max_pairs * _FUTILE_AT[0] / _FUTILE_AT[-1])
         early = range(max(_FUTILE_AT[0], soonest), self.first)
         return (*early, *range(self.first, self.max_pairs, self.step), self.max_pairs)
+
+
+def gate_at(alpha: float, max_pairs: int) -> GateSettings:
+    """Settings with a cap that is no lower than this ``alpha`` needs."""
+    return GateSettings(alpha=alpha, max_pairs=max(max_pairs, math.ceil(-math.log2(SPENT * alpha))))
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ UNDECIDED, PROMOTED, FUTILE, CAPPED = 0, 1, 2, 3
 def next_pairs(settings: GateSettings, gains: Sequence[float]) -> int:
     """How many more pairs to run before the next look; 0 when the decision is made."""
     whole, crashed = _until_crash(settings, gains)
-    if crashed or decide_many(settings, whole[None, :]).outcome[0] != UNDECIDED:
+    if crashed or _one(settings, tuple(whole.tolist())).outcome[0] != UNDECIDED:
         return 0
     return next(look for look in settings.looks if look > len(whole)) - len(whole)
 
@@ -133,10 +138,16 @@ def decide(settings: GateSettings, gains: Sequence[float]) -> GateDecision | Non
     are `interval`.
     """
     whole, crashed = _until_crash(settings, gains)
-    trials = decide_many(settings, whole[None, :])
+    trials = _one(settings, tuple(whole.tolist()))
     if trials.outcome[0] != UNDECIDED:
         return _decision(settings, whole[: trials.pairs[0]], trials)
     return _crash(settings, whole) if crashed else None
+
+
+@lru_cache(maxsize=256)
+def _one(settings: GateSettings, gains: tuple[float, ...]) -> Trials:
+    """Kept: whoever asks for a decision asks next how many more pairs it takes."""
+    return decide_many(settings, np.asarray(gains, dtype=np.float64)[None, :])
 
 
 def _until_crash(settings: GateSettings, gains: Sequence[float]) -> tuple[Floats, bool]:
@@ -182,6 +193,27 @@ def screen(gains: Sequence[float], noise_sd: float | None, *, min_gain: float = 
         return True
     bar = noise_sd * (1.0 - _SCREEN_Z * math.sqrt(2.0 / len(gains)))
     return sum(gains) / len(gains) - min_gain > bar
+
+
+def holm(decisions: Sequence[GateDecision | None], alpha: float) -> tuple[bool, ...]:
+    """Which of several gates show a gain, all wrong answers together at most ``alpha`` (Holm,
+    Scandinavian Journal of Statistics 6, 1979: valid however the gates depend on each other).
+
+    ``decisions``: of gates with an alpha of ``alpha`` divided by their number; None where the runs
+    ended first. What was stopped as futile shows nothing, so that the p-values that count are those
+    of promotions and of the cap, and these are exact.
+    """
+    shown = [False] * len(decisions)
+    p_values = [
+        1.0 if d is None or d.verdict == "not_better" or not d.looks else d.p_value
+        for d in decisions
+    ]
+    left = len(decisions)
+    for at in sorted(range(len(decisions)), key=lambda i: p_values[i]):
+        if p_values[at] > SPENT * alpha / left + 1e-12:
+            break
+        shown[at], left = True, left - 1
+    return tuple(shown)
 
 
 def estimate_noise(values: Sequence[float]) -> float:
@@ -280,7 +312,7 @@ def _largest(sums: Floats, allowance: Ints, slack: Floats) -> Bools:
 
 def _spent(settings: GateSettings, look: int) -> float:
     """The error that may be spent up to and including ``look``."""
-    total, first = _SPENT * settings.alpha, settings.first
+    total, first = SPENT * settings.alpha, settings.first
     if look < first:
         return 0.0
     if look == settings.max_pairs:

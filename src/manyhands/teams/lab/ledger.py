@@ -31,7 +31,7 @@ MULTIAUTORESEARCH = (
 OWN = (
     *("phase", "seed", "delta", "holdout", "verdict", "rule", "exit", "hypothesis_id"),
     *("cpu_seconds", "peak_memory_mb", "cost_usd", "started_at", "slot", "fillers", "environment"),
-    "paper",
+    *("paper", "host"),
 )
 #: The exit of a row whose experiment was refused before it cost a run.
 NOT_RUN = "not_run"
@@ -165,6 +165,7 @@ def _values(row: LedgerRow, kept: frozenset[int]) -> dict[str, str]:
         "fillers": cell(fillers_text(row.fillers)),
         "environment": cell(row.environment),
         "paper": cell(row.paper),
+        "host": cell(row.host),
     }
 
 

@@ -26,15 +26,23 @@ INTERRUPTED = "Interrupted"
 
 
 async def measure(
-    run: Run, lab: Lab, commit: str, seed: int, phase: Phase, *, holdout: bool = False
+    run: Run,
+    lab: Lab,
+    commit: str,
+    seed: int,
+    phase: Phase,
+    *,
+    holdout: bool = False,
+    slot: int | None = None,
 ) -> Measurement:
     """Train and evaluate ``commit`` with ``seed``, once, whatever happens in between.
 
-    ``holdout``: also evaluate the sealed split (reported, never selected on).
+    ``holdout``: also evaluate the sealed split (reported, never selected on). ``slot``: in this one
+    (None: in any that is free).
     """
     key = f"{phase}/{commit[:12]}/{seed}"
     lab.runs += 1
-    work = partial(_train_and_evaluate, lab, run.key(key))
+    work = partial(_train_and_evaluate, lab, slot, run.key(key))
     try:
         found: Measurement = await run.step(
             key, work, commit, seed, phase, holdout, returns=Measurement
@@ -60,11 +68,11 @@ async def measure(
 
 
 async def _train_and_evaluate(
-    lab: Lab, key: str, commit: str, seed: int, phase: Phase, holdout: bool
+    lab: Lab, wanted: int | None, key: str, commit: str, seed: int, phase: Phase, holdout: bool
 ) -> Measurement:
     folder = lab.places.job(key)
     shutil.rmtree(folder, ignore_errors=True)
-    async with lab.slots.take() as slot:
+    async with lab.slots.take(wanted) as slot:
         await lab.jobs.reap(f"{lab.run_id}/{key}")
         started = time.time()
         await lab.repository.export(commit, folder / "src")
@@ -99,6 +107,7 @@ async def _train_and_evaluate(
         detail=detail,
         log=log,
         cost_usd=trained.cost_usd,
+        host=trained.host,
     )
 
 

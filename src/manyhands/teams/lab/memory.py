@@ -1,8 +1,10 @@
 """The memory-keeper: what the team need not learn twice.
 
 Invariant: a note is made from an experiment's verdict alone, and what rules something out says for
-how long. A clear loss of a number and a crash hold for ever; a choice that lost, a loss that may be
-noise, and a near miss hold only under the master that they were measured against.
+how long. A clear loss of a number and a crash hold while the program's structure stands (its code
+and its choices, whatever the numbers of its settings); a choice that lost, a loss that may be
+noise, and a near miss hold only for the very program that they were measured against; words that
+led to a broken rule are ruled out for ever.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from manyhands.teams.lab.records import (
     Verdict,
 )
 
+#: What a note may rest on, before the hash: `Note.expires_with`.
+PROGRAM, STRUCTURE = "program:", "structure:"
 #: A screened loss of so many noise standard deviations needs no confirmation to count as clear.
 CLEAR_LOSS = 4.0
 #: So many notes of each kind are rendered, the newest; the rest are counted.
@@ -49,9 +53,20 @@ def attempt(hypothesis: Hypothesis) -> str:
     return f"{fingerprint(hypothesis)}@{hypothesis.parent}"
 
 
+def worth(hypothesis: Hypothesis) -> tuple[float, float, str]:
+    """For sorting, best first: by expected gain per training run; then the cheaper first. Where
+    nobody has an expectation, it is no gain."""
+    gain, cost = finite(hypothesis.expected_gain) or 0.0, max(hypothesis.expected_cost, 1e-9)
+    return -gain / cost, cost, hypothesis.id
+
+
 def in_force(notes: Sequence[Note], master: Master) -> tuple[Note, ...]:
-    """Those without an expiry, and those that hold for this very master."""
-    return tuple(note for note in notes if note.expires_with in ("", master.commit))
+    """Those without an expiry, and those whose ground is the same in this master: its program, or
+    its structure. A program that comes back, by whatever commit, brings its notes back."""
+    grounds = ["", master.commit]
+    grounds += [f"{PROGRAM}{master.program}"] * bool(master.program)
+    grounds += [f"{STRUCTURE}{master.structure}"] * bool(master.structure)
+    return tuple(note for note in notes if note.expires_with in grounds)
 
 
 def keep(
@@ -60,40 +75,47 @@ def keep(
     notes: Sequence[Note],
     *,
     noise_sd: float = 0.0,
+    parent: Master | None = None,
 ) -> tuple[Note, ...]:
     """The new notes that ``experiment`` deserves, given those that exist.
 
     ``rows``: the experiment's ledger rows (how its runs ended). ``noise_sd``: of one run, in the
-    metric's unit; 0 means not known, and then no screened loss counts as clear.
+    metric's unit; 0 means not known, and then no screened loss counts as clear. ``parent``: the
+    master that it was tried on, for what the note rests on (None: on its commit, or on nothing).
     """
-    note = _note(experiment, rows, noise_sd)
+    note = _note(experiment, rows, noise_sd, parent)
     if note is None or _known(note, notes):
         return ()
     return (note,)
 
 
-def _note(experiment: Experiment, rows: Sequence[LedgerRow], noise_sd: float) -> Note | None:
+def _note(
+    experiment: Experiment, rows: Sequence[LedgerRow], noise_sd: float, parent: Master | None
+) -> Note | None:
+    known = parent is not None and bool(parent.program)
+    program = f"{PROGRAM}{parent.program}" if parent and known else experiment.parent
+    structure = f"{STRUCTURE}{parent.structure}" if parent and known else ""
     match experiment.verdict:
         case Verdict.PROMOTED:
             return _make(experiment, "insight", f"gained {_gain(experiment)}")
         case Verdict.INCONCLUSIVE:
             text = f"undecided: {_gain(experiment)}; worth another look on this master"
-            return _make(experiment, "near_miss", text, experiment.parent)
+            return _make(experiment, "near_miss", text, program)
         case Verdict.NOT_BETTER:
             clear = _clearly_worse(experiment, noise_sd)
             text = f"{'worse' if clear else 'not better'}: {_gain(experiment)}"
-            ever = clear and not _is_choice(experiment.hypothesis)
-            return _make(experiment, "do_not_repeat", text, "" if ever else experiment.parent)
+            far = clear and not _is_choice(experiment.hypothesis)
+            return _make(experiment, "do_not_repeat", text, structure if far else program)
         case Verdict.CRASHED | Verdict.TIMED_OUT:
             text = f"{experiment.verdict.value.replace('_', ' ')}{_ended(experiment, rows)}"
-            return _make(experiment, "do_not_repeat", text)
+            return _make(experiment, "do_not_repeat", text, structure)
         case Verdict.REJECTED:
             # A setting's value is not to blame for a patch that broke a rule: the next master,
             # or another worker, may try it. Words that led to a broken rule lead there again.
-            until = experiment.parent if experiment.hypothesis.kind == "setting" else ""
+            until = program if experiment.hypothesis.kind == "setting" else ""
             rule = f" by the rule {experiment.rule}" if experiment.rule else ""
             return _make(experiment, "do_not_repeat", f"rejected{rule}", until)
-        case Verdict.BASELINE | Verdict.STALE:
+        case _:
             return None
 
 
@@ -177,6 +199,8 @@ def render(notes: Sequence[Note], master: Master) -> str:
 
 def _line(note: Note) -> str:
     until = "" if not note.expires_with else " *(until the master changes)*"
+    if note.expires_with.startswith(STRUCTURE):
+        until = " *(until its code or a choice changes)*"
     return f"- {markdown(note.text)} ({code(note.experiment)}){until}"
 
 

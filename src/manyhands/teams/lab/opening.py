@@ -11,14 +11,14 @@ from manyhands.errors import StudyError
 from manyhands.ports import JobRunner
 from manyhands.runtime import Effect, Run
 from manyhands.teams.lab.cast import Cast
-from manyhands.teams.lab.experiment import ledger_rows
+from manyhands.teams.lab.experiment import rows_of_master
 from manyhands.teams.lab.gate import estimate_noise
 from manyhands.teams.lab.measure import measure, prepare
-from manyhands.teams.lab.preflight import program
+from manyhands.teams.lab.preflight import grounds, program
 from manyhands.teams.lab.promotion import master_ref
-from manyhands.teams.lab.records import Hypothesis, Master, Phase, Verdict
+from manyhands.teams.lab.records import Master, Phase
 from manyhands.teams.lab.repository import Repository
-from manyhands.teams.lab.state import Candidate, Lab, Order, Places, Slots, gate_of
+from manyhands.teams.lab.state import Lab, Order, Places, Slots, gate_of
 from manyhands.teams.lab.study import Study
 
 #: Documents of a study that the researcher reads, next to its own files.
@@ -43,7 +43,14 @@ async def open_lab(run: Run, order: Order, study: Study, jobs: JobRunner, cast: 
         slots=Slots(order.slots or study.slot_count),
         places=places,
         base=base,
-        master=Master(commit=base, experiment="baseline", version=0, reference={}, noise_sd=0.0),
+        master=Master(
+            commit=base,
+            experiment="baseline",
+            version=0,
+            reference={},
+            noise_sd=0.0,
+            **grounds(study, files),
+        ),
         master_files=files,
         campaign=order.campaign or study.config.study.name,
         run_id=run.id,
@@ -133,10 +140,11 @@ async def measure_baseline(run: Run, lab: Lab) -> None:
             next="make the training depend on {seed}: without noise there is nothing to test "
             "a gain against",
         )
+    lab.hosts.see(found, lab.base)
     lab.master = lab.master.model_copy(update={"reference": values, "noise_sd": noise})
     lab.masters.append(lab.master)
     await _first_master(run, lab)
-    await _baseline_rows(run, lab, [(m, 0.0) for m in found])
+    await rows_of_master(run, lab, "baseline", found)
 
 
 async def _first_master(run: Run, lab: Lab) -> None:
@@ -146,16 +154,3 @@ async def _first_master(run: Run, lab: Lab) -> None:
     # The run's id is in the key: a fork has refs of its own to set.
     await run.step(f"first-master/{run.id}", place, lab.base)
     await run.record("master-0", "lab:master", lab.master.model_dump(mode="json"))
-
-
-async def _baseline_rows(run: Run, lab: Lab, measured: list[tuple[object, float | None]]) -> None:
-    hypothesis = Hypothesis(
-        id="h0000",
-        title="baseline",
-        rationale="the study as it stands",
-        kind="structural",
-        parent=lab.base,
-    )
-    baseline = Candidate("e0000", hypothesis, lab.base, lab.base, verdict=Verdict.BASELINE)
-    baseline.measured = measured  # type: ignore[assignment]
-    await ledger_rows(run, lab, baseline.record(), baseline)

@@ -26,10 +26,12 @@ from manyhands.teams.lab.ledger import (
     status,
 )
 from manyhands.teams.lab.memory import in_force
+from manyhands.teams.lab.outlook import Campaign, ablation_text, advice
 from manyhands.teams.lab.records import (
     Anomaly,
     Citation,
     Experiment,
+    Hypothesis,
     LedgerRow,
     Master,
     Note,
@@ -49,6 +51,11 @@ _CAPTIONS = {
     "delta": "The same experiments as differences from the master that each was measured against; "
     "bars are confidence intervals of confirmed gains.",
     "workers": "Every run as a bar in the slot that it ran in.",
+    "ablation": "Each promoted change taken out of the final master by itself: how much better the "
+    "master is with it, on fresh seeds. A cross marks what was dropped. No bar: too few seeds for "
+    "bounds.",
+    "interactions": "What two changes give together beyond the sum of what each gives: both - "
+    "first - second + neither. Bars that cross the line are no evidence.",
 }
 
 
@@ -57,7 +64,8 @@ class Dossier:
     """All that the report shows. Texts are shown as they are; times are unix seconds.
 
     ``state``: how the run stands, in words. ``environment``: name -> value (Python, data, limits,
-    isolation). ``told``: the reporter's own text. ``alpha``/``max_pairs``: the promotion settings.
+    isolation). ``told``: the reporter's own text. ``campaign``: its end,
+    where it is over. ``alpha``/``max_pairs``: the promotion settings.
     ``whole``: where everything is that the page leaves out.
     """
 
@@ -71,6 +79,7 @@ class Dossier:
     anomalies: Sequence[Anomaly] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     told: str = ""
+    campaign: Campaign | None = None
     alpha: float = 0.05
     max_pairs: int = 28
     whole: str = "results.tsv"
@@ -97,6 +106,7 @@ def render(dossier: Dossier) -> str:
         rows=[_row(row, status(row, kept)) for row in reversed(rows[-ROWS:])],
         hidden_rows=max(len(rows) - ROWS, 0),
         notes=_notes(dossier),
+        end=_end(dossier),
         verdicts=[
             (MARKS[v], v.value, _word(v.value)) for v in Verdict if v.value in _seen(dossier)
         ],
@@ -138,10 +148,12 @@ def headline(summary: Summary) -> str:
     if summary.baseline_metric is None:
         return f"No run has given {name} yet."
     start, now = shown_number(summary.baseline_metric), shown_number(summary.best_metric)
-    count = len(summary.promotions)
-    if count == 0:
+    dropped = sum(line.fate == "dropped" for line in summary.promotions)
+    count = len(summary.promotions) - dropped
+    if not summary.promotions:
         return f"{name} stands at {start} ({way}); no experiment was promoted."
     times = "1 promotion" if count == 1 else f"{count} promotions"
+    times += f" ({dropped} more not needed and dropped)" * (dropped > 0)
     gain = shown_number(summary.confirmed_gain, ".4g")
     in_sd = f", {summary.confirmed_gain / summary.noise_sd:.1f} sd of a run" * (
         summary.noise_sd > 0
@@ -158,6 +170,8 @@ def _figures(dossier: Dossier) -> list[tuple[str, str, Markup]]:
         rows=dossier.rows,
         experiments=dossier.experiments,
         masters=dossier.masters,
+        ablation=dossier.campaign.ablation if dossier.campaign is not None else None,
+        factorials=dossier.campaign.factorials if dossier.campaign is not None else (),
     )
     # Markup is right here and nowhere else: matplotlib escaped every text that it drew.
     return [
@@ -166,13 +180,15 @@ def _figures(dossier: Dossier) -> list[tuple[str, str, Markup]]:
             _CAPTIONS[name],
             Markup(plots.inline(draw(story, plots.PAGE), name, _CAPTIONS[name])),
         )
-        for name, draw in plots.FIGURES.items()
+        for name, draw in plots.figures_of(story).items()
     ]
 
 
 def _tiles(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """Name, value, a word of explanation."""
-    yield "promotions", str(len(summary.promotions)), f"of {summary.experiments} experiments"
+    dropped = sum(line.fate == "dropped" for line in summary.promotions)
+    out = f", {dropped} dropped at the end" * (dropped > 0)
+    yield "promotions", str(len(summary.promotions)), f"of {summary.experiments} experiments{out}"
     yield (
         "confirmed gain",
         shown_number(summary.confirmed_gain, "+.4g"),
@@ -237,6 +253,8 @@ def _experiment(experiment: Experiment) -> _Line:
         ("why", plain(change.rationale, 600)),
         ("instructions", plain(change.instructions, 1200)),
         ("proposed by", plain(change.source, 120)),
+        ("not a duplicate", plain(experiment.new, 200)),
+        ("expected", _expected(change)),
         *_paper(change.citation),
         ("worker says", plain(experiment.comment, 600)),
         ("decision", plain(experiment.decision.reason, 400) if experiment.decision else ""),
@@ -260,6 +278,12 @@ def _experiment(experiment: Experiment) -> _Line:
         facts=tuple((name, value) for name, value in facts if value),
         diff=tuple(_diff(experiment.diff)),
     )
+
+
+def _expected(change: Hypothesis) -> str:
+    if change.expected_gain is None:
+        return ""
+    return f"gain {change.expected_gain:+.4g} for {change.expected_cost:g} runs"
 
 
 def _paper(citation: Citation | None) -> tuple[tuple[str, str], ...]:
@@ -295,8 +319,46 @@ def _promotion(line: PromotionLine) -> dict[str, str]:
         "gain": f"{line.gain:+.4g}",
         "interval": _interval(line.low, line.high),
         "pairs": str(line.pairs),
+        "fate": line.fate,
         "holdout": "not measured" if sealed is None else f"{sealed.gain:+.4g}",
         "sealed": "" if sealed is None else ("confirmed" if sealed.confirmed else "not confirmed"),
+    }
+
+
+def _end(dossier: Dossier) -> dict[str, Any]:
+    """The sections about the end of the campaign; {} while it goes on."""
+    campaign = dossier.campaign
+    if campaign is None or campaign.ablation is None:
+        return {}
+    return {
+        "told": list(ablation_text(campaign.ablation)),
+        "lines": [
+            {
+                "id": line.experiment,
+                "title": plain(line.title, 200),
+                "fate": line.fate,
+                "gain": shown_number(line.gain, "+.4g"),
+                "interval": _interval(line.low, line.high),
+                "seeds": str(len(line.gains)) if line.gains else "–",
+                "why": plain(line.why, 300),
+            }
+            for line in campaign.ablation.lines
+        ],
+        "factorials": [
+            {
+                "pair": f"{found.first} × {found.second}",
+                "titles": " × ".join(plain(title, 100) for title in found.titles),
+                "kind": found.kind,
+                "interaction": shown_number(found.interaction, "+.4g"),
+                "interval": _interval(found.low, found.high),
+                "seeds": str(found.seeds) if found.seeds else "–",
+                "evidence": ("yes" if found.evidence else "no") if found.seeds else "–",
+                "experiment": found.experiment,
+                "why": plain(found.why, 300),
+            }
+            for found in campaign.factorials
+        ],
+        "advice": advice(campaign),
     }
 
 

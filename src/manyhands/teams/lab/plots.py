@@ -1,4 +1,4 @@
-"""Three plots of a study: the metric over experiments, the delta of each, and who ran when.
+"""Plots of a study: the metric over experiments, the delta of each, who ran when, and its end.
 
 Invariant: the same records give the same bytes (no date, no random ids), and text of agents is
 drawn as text. Verdicts differ in shape and in colour; the colours are those of Okabe and Ito, which
@@ -29,7 +29,15 @@ from matplotlib.ticker import MaxNLocator
 
 from manyhands.teams.lab.anomalies import Direction
 from manyhands.teams.lab.ledger import NOT_RUN, finite, plain
-from manyhands.teams.lab.records import Experiment, LedgerRow, Master, Phase, Verdict
+from manyhands.teams.lab.records import (
+    Ablation,
+    Experiment,
+    Factorial,
+    LedgerRow,
+    Master,
+    Phase,
+    Verdict,
+)
 
 #: Matplotlib's stubs leave its keyword arguments unknown, so a strict check sees nothing in them.
 Axes = Any
@@ -60,8 +68,11 @@ LOOKS: Mapping[Verdict, Look] = {
 PHASES: Mapping[Phase, tuple[str, str]] = {
     Phase.BASELINE: (GREY, "baseline"),
     Phase.SCREEN: (SKY, "screening"),
+    Phase.CANARY: (VERMILION, "canary"),
     Phase.CONFIRM: (BLUE, "confirmation"),
     Phase.HOLDOUT: (PURPLE, "holdout"),
+    Phase.ABLATE: (ORANGE, "ablation"),
+    Phase.FACTORIAL: (GREEN, "interactions"),
 }
 #: Beyond so many marks an SVG holds them as an image: as shapes they would weigh megabytes.
 DENSE = 1500
@@ -104,6 +115,8 @@ class Story:
     rows: Sequence[LedgerRow]
     experiments: Sequence[Experiment]
     masters: Sequence[Master]
+    ablation: Ablation | None = None
+    factorials: Sequence[Factorial] = ()
 
 
 @contextmanager
@@ -180,10 +193,16 @@ def _metrics(story: Story) -> dict[int, float]:
 
 
 def _master_line(story: Story) -> list[tuple[int, float, float]]:
-    """Where each master begins (its experiment's number; 0: the baseline), its mean, its noise."""
+    """Where each master begins (its experiment's number; 0: the baseline; one more than there are:
+    what the ablation left), its mean, its noise."""
     number = {e.id: at for at, e in enumerate(story.experiments, 1)}
+    last = len(story.experiments) + 1
     return [
-        (number.get(master.experiment, 0), fmean(master.reference.values()), master.noise_sd)
+        (
+            number.get(master.experiment, last if master.version else 0),
+            fmean(master.reference.values()),
+            master.noise_sd,
+        )
         for master in story.masters
         if master.reference
     ]
@@ -240,7 +259,7 @@ def _draw_master(
 ) -> None:
     if not lines:
         return
-    end = len(story.experiments) + 0.5
+    end = len(story.experiments) + (0.9 if lines[-1][0] > len(story.experiments) else 0.5)
     xs = [x - 0.5 if x else 0.0 for x, _, _ in lines] + [end]
     ys = [y for _, y, _ in lines]
     ys.append(ys[-1])
@@ -536,6 +555,96 @@ def _finish_gantt(
         _say(axes, "no run yet", theme)
 
 
+# ---------------------------------------------------------------- the end of a campaign
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row of a forest plot: its name, single values, their bounds, and how it is drawn."""
+
+    name: str
+    mean: float
+    low: float | None
+    high: float | None
+    look: Look
+    values: Sequence[float] = ()
+
+
+#: What became of a change that was taken out: shape, colour and word.
+FATES: Mapping[str, Look] = {
+    "kept": Look("o", GREEN, 50, "kept"),
+    "dropped": Look("X", VERMILION, 60, "dropped"),
+    "undecided": Look("D", ORANGE, 40, "undecided"),
+    "inseparable": Look("s", GREY, 40, "inseparable"),
+}
+_SEEN = Look("o", BLUE, 50, "evidence of an interaction")
+_UNSEEN = Look("o", GREY, 40, "no evidence")
+
+
+def ablation_figure(story: Story, theme: Theme = PRINT) -> Figure:
+    """Per promoted change: how much better the final master is with it than without it."""
+    ablation = story.ablation
+    lines = [
+        _Line(_change(e.experiment, e.title), e.gain, e.low, e.high, FATES[e.fate], e.gains)
+        for e in (ablation.lines if ablation is not None else ())
+        if e.gain is not None
+    ]
+    title = "What each change gives the final master (dots: single seeds; bars: bounds)"
+    return _forest(lines, title, f"{_short(story.metric)}: better with the change →", theme)
+
+
+def interaction_figure(story: Story, theme: Theme = PRINT) -> Figure:
+    """Per pair of changes: both - first - second + neither."""
+    lines = [
+        _Line(
+            f"{_change(f.first, f.titles[0])}\n× {_change(f.second, f.titles[1])}",
+            f.interaction,
+            f.low,
+            f.high,
+            _SEEN if f.evidence else _UNSEEN,
+        )
+        for f in story.factorials
+        if f.interaction is not None
+    ]
+    title = "Interactions: what two changes give beyond the sum of each"
+    return _forest(
+        lines,
+        title,
+        f"← in each other's way · {_short(story.metric)} · they help each other →",
+        theme,
+    )
+
+
+def _change(experiment: str, title: str) -> str:
+    return f"{experiment} {plain(title, 34)}"
+
+
+def _forest(lines: Sequence[_Line], title: str, label: str, theme: Theme) -> Figure:
+    """One row per line, the first at the top, with a mark at its mean and a bar for its bounds."""
+    with _settings():
+        rows = sum(1 + line.name.count("\n") * 0.5 for line in lines)
+        figure, axes = _canvas(theme, height=1.7 + 0.42 * max(rows, 1))
+        axes.grid(visible=False)
+        axes.grid(axis="x", color=theme.faint, linewidth=0.6)
+        axes.axvline(0.0, color=theme.ink, linewidth=1.2, zorder=2)
+        for at, line in enumerate(lines):
+            colour = line.look.colour
+            if line.values:
+                dots = [at - 0.2] * len(line.values)
+                axes.scatter(line.values, dots, s=10, c=colour, alpha=0.45, linewidths=0, zorder=3)
+            if line.low is not None and line.high is not None:
+                axes.plot([line.low, line.high], [at] * 2, color=colour, linewidth=2.2, zorder=4)
+            size, marker = line.look.size, line.look.marker
+            axes.scatter([line.mean], [at], s=size, c=colour, marker=marker, zorder=5)
+        axes.set_yticks(range(len(lines)), [line.name for line in lines])
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.set_title(title, loc="left", color=theme.ink, fontsize=11, fontweight="bold")
+        axes.set_xlabel(label, color=theme.ink)
+        looks = {line.look.word: line.look for line in lines}
+        _legend(axes, [_entry(look, word) for word, look in looks.items()], theme)
+        return figure
+
+
 # ---------------------------------------------------------------- files and the page
 
 
@@ -544,6 +653,16 @@ FIGURES: Mapping[str, Any] = {
     "delta": delta_figure,
     "workers": gantt_figure,
 }
+
+
+def figures_of(story: Story) -> Mapping[str, Any]:
+    """Those of every study, and those of the end of a campaign where there is something in them."""
+    found = dict(FIGURES)
+    if story.ablation is not None and any(line.gains for line in story.ablation.lines):
+        found["ablation"] = ablation_figure
+    if any(f.interaction is not None for f in story.factorials):
+        found["interactions"] = interaction_figure
+    return found
 
 
 def png(figure: Figure) -> bytes:
@@ -584,9 +703,9 @@ def inline(figure: Figure, name: str, label: str) -> str:
 
 
 def write_plots(folder: Path, story: Story) -> list[Path]:
-    """``metric``, ``delta`` and ``workers`` as PNG and SVG into ``folder``, which must exist."""
+    """``figures_of`` the story as PNG and SVG into ``folder``, which must exist."""
     written: list[Path] = []
-    for name, draw in FIGURES.items():
+    for name, draw in figures_of(story).items():
         figure = draw(story)
         for path, content in (
             (folder / f"{name}.png", png(figure)),

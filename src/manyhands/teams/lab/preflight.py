@@ -97,6 +97,28 @@ def program(study: Study, files: Mapping[str, str]) -> str:
     return fingerprint({path: text for path, text in files.items() if study.editable(path)})
 
 
+def grounds(study: Study, files: Mapping[str, str]) -> dict[str, str]:
+    """What notes may rest on: ``program``, and ``structure``, in which the numbers of settings are
+    left open. A file that cannot be read stands for itself."""
+    editable = {path: text for path, text in files.items() if study.editable(path)}
+    opened = {path: _without_numbers(path, text) for path, text in editable.items()}
+    return {"program": fingerprint(editable), "structure": fingerprint(opened)}
+
+
+def _without_numbers(path: str, text: str) -> str:
+    if not path.endswith(".py"):
+        return text
+    try:
+        sites = find_sites(text).values()
+    except (SyntaxError, ValueError, RecursionError):
+        return text
+    raw = text.encode()
+    for site in sorted(sites, key=lambda s: -s.start):
+        if kind_of(site.value) in ("int", "float"):
+            raw = raw[: site.start] + b"0" + raw[site.end :]
+    return raw.decode()
+
+
 def _told(found: list[Violation]) -> tuple[Violation, ...]:
     told: list[Violation] = []
     for rule in RULES:

@@ -7,13 +7,16 @@ compared with is the one that it replaces, and whose seeds no selection has seen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, stdev
 
 from manyhands.runtime import Run
 from manyhands.teams.lab.gate import CRASHED, GateSettings, decide, interval, next_pairs
 from manyhands.teams.lab.measure import measure
-from manyhands.teams.lab.records import GateDecision, Master, Phase
+from manyhands.teams.lab.preflight import grounds
+from manyhands.teams.lab.records import GateDecision, Master, Measurement, Phase
 from manyhands.teams.lab.state import Candidate, Lab, Pair
 
 #: How many times a master's own run may fail in one decision before the decision is given up.
@@ -23,42 +26,78 @@ MASTER_RETRIES = 3
 async def confirm(
     run: Run, lab: Lab, candidate: Candidate, quota: int
 ) -> tuple[GateDecision, list[Pair]]:
+    """Is the candidate better than the master? One that fails in a run is not promoted."""
+    contest = Contest(lab.gate, candidate.commit, lab.master.commit, Phase.CONFIRM, sealed=True)
+    return await compare(run, lab, contest, partial(lab.fresh_seeds, candidate), quota)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Whether ``better`` is better than ``other``: both are commits. ``sealed``: measure both on
+    the sealed split, too."""
+
+    settings: GateSettings
+    better: str
+    other: str
+    phase: Phase
+    sealed: bool = False
+
+
+async def compare(
+    run: Run, lab: Lab, contest: Contest, seeds: Callable[[int, int], list[int]], quota: int
+) -> tuple[GateDecision, list[Pair]]:
     """Measure pairs until the test decides, with at most ``quota`` runs.
 
-    A candidate that fails in one run is not promoted.
+    ``seeds``: of how many seeds are used and how many are wanted, the fresh ones. In a pair
+    ``master`` is the other one's run. A crash of ``better`` decides against it.
     """
-    settings = lab.gate
+    settings = contest.settings
     pairs: list[Pair] = []
     while True:
-        # A pair whose master run failed is no pair; the seed after it is measured instead.
-        usable = [p for p in pairs if p.master.metric is not None]
-        gains = [CRASHED if (g := p.gain(lab.sign)) is None else g for p in usable]
+        # A pair whose other run failed, or that two kinds of machines made, is no pair; the seed
+        # after it is measured instead.
+        good = [p for p in pairs if usable(p)]
+        gains = [CRASHED if (g := p.gain(lab.sign)) is None else g for p in good]
         if (decision := decide(settings, gains)) is not None:
             return decision, pairs
-        if len(pairs) - len(usable) > MASTER_RETRIES:
+        if len(pairs) - len(good) > MASTER_RETRIES:
+            mixed = sum(p.mixed for p in pairs if p.master.metric is not None)
             why = f"the master itself failed in more than {MASTER_RETRIES} runs"
-            return _undecided(settings, gains, why), pairs
+            if mixed:
+                why = f"{mixed} pairs ran on different kinds of machines, and tell nothing"
+            return undecided(settings, gains, why), pairs
         more, left = next_pairs(settings, gains), quota - 2 * len(pairs)
         if 2 * more > left:
             why = f"{2 * more} more runs were needed, {left} were left"
-            return _undecided(settings, gains, why), pairs
+            return undecided(settings, gains, why), pairs
         pairs += await run.map(
             f"look-{len(pairs)}",
-            lambda scope, seed: _pair(scope, lab, candidate.commit, seed),
-            lab.fresh_seeds(candidate, len(pairs), more),
+            lambda scope, seed: _pair(scope, lab, contest, seed),
+            seeds(len(pairs), more),
             key_of=str,
         )
 
 
-async def _pair(run: Run, lab: Lab, candidate: str, seed: int) -> Pair:
-    master, mine = await asyncio.gather(
-        measure(run, lab, lab.master.commit, seed, Phase.CONFIRM, holdout=True),
-        measure(run, lab, candidate, seed, Phase.CONFIRM, holdout=True),
+def usable(pair: Pair) -> bool:
+    """Not where the other's run failed, or the two ran on different kinds of machines. A crash of
+    the better one counts, wherever it was."""
+    if pair.master.metric is None:
+        return False
+    return pair.candidate.metric is None or not pair.mixed
+
+
+async def _pair(run: Run, lab: Lab, contest: Contest, seed: int) -> Pair:
+    """They begin by turns, so that neither always gets the first slot, or the cooler machine."""
+    turn = (contest.other, contest.better)[:: 1 if seed % 2 else -1]
+    sealed, slot = contest.sealed, lab.pin(seed)
+    found = await asyncio.gather(
+        *(measure(run, lab, c, seed, contest.phase, holdout=sealed, slot=slot) for c in turn)
     )
-    return Pair(seed, master, mine)
+    of = dict(zip(turn, found, strict=True))
+    return Pair(seed, of[contest.other], of[contest.better])
 
 
-def _undecided(settings: GateSettings, gains: list[float], why: str) -> GateDecision:
+def undecided(settings: GateSettings, gains: list[float], why: str) -> GateDecision:
     low, high = interval(settings, gains) if len(gains) > 1 else (None, None)
     return GateDecision(
         verdict="inconclusive",
@@ -100,36 +139,44 @@ def only_on_validation(pairs: list[Pair], sign: float) -> str:
 
 async def promote(run: Run, lab: Lab, candidate: Candidate, pairs: Sequence[Pair]) -> bool:
     """Move the master's ref from the commit that was beaten to the candidate, or leave both."""
-    ref = master_ref(lab)
-
     if candidate.parent != lab.master.commit:
         return False
+    measured = [p.candidate for p in pairs]
+    return await crown(run, lab, candidate.id, candidate.commit, candidate.files, measured)
+
+
+async def crown(
+    run: Run,
+    lab: Lab,
+    by: str,
+    commit: str,
+    files: dict[str, str],
+    measured: Sequence[Measurement],
+) -> bool:
+    """Make ``commit`` the master by compare-and-swap; False where another one is it meanwhile.
+
+    ``by``: the experiment, or what else it comes from. ``files``: the editable ones. ``measured``:
+    its fresh runs.
+    """
     if not await run.step(
-        f"promote-{candidate.id}/{run.id}",
-        lab.repository.advance,
-        ref,
-        candidate.commit,
-        candidate.parent,
+        f"promote-{by}/{run.id}", lab.repository.advance, master_ref(lab), commit, lab.master.commit
     ):
         return False
+    values = {m.seed: m.metric for m in measured if m.metric is not None}
     lab.master = Master(
-        commit=candidate.commit,
-        experiment=candidate.id,
+        commit=commit,
+        experiment=by,
         version=lab.master.version + 1,
-        reference={p.seed: p.candidate.metric for p in pairs if p.candidate.metric is not None},
-        noise_sd=_pooled_noise(pairs, lab.master.noise_sd),
+        reference=values,
+        noise_sd=stdev(values.values()) if len(values) > 3 else lab.master.noise_sd,
+        **grounds(lab.study, files),
     )
-    lab.master_files = candidate.files
+    lab.master_files = files
     lab.masters.append(lab.master)
     await run.record(
         f"master-{lab.master.version}", "lab:master", lab.master.model_dump(mode="json")
     )
     return True
-
-
-def _pooled_noise(pairs: Sequence[Pair], before: float) -> float:
-    values = [p.candidate.metric for p in pairs if p.candidate.metric is not None]
-    return stdev(values) if len(values) > 3 else before
 
 
 def master_ref(lab: Lab) -> str:

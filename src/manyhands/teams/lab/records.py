@@ -21,7 +21,8 @@ class Record(BaseModel):
 
 
 class Verdict(StrEnum):
-    """How an experiment ended. ``BASELINE`` marks the measurements of a master."""
+    """How an experiment ended. ``BASELINE`` marks the measurements of a master; ``KEPT``,
+    ``DROPPED`` and ``MEASURED`` those of the end of a campaign, and no experiment."""
 
     BASELINE = "baseline"
     PROMOTED = "promoted"
@@ -31,15 +32,23 @@ class Verdict(StrEnum):
     TIMED_OUT = "timed_out"
     REJECTED = "rejected"
     STALE = "stale"
+    KEPT = "kept"
+    DROPPED = "dropped"
+    MEASURED = "measured"
 
 
 class Phase(StrEnum):
-    """Why a run was made. Only ``CONFIRM`` runs count towards a reported gain."""
+    """Why a run was made. Only ``CONFIRM`` runs count towards a reported gain. ``CANARY``: the
+    master again. ``ABLATE``: the final master, and it without a change; ``FACTORIAL``: with and
+    without two of them."""
 
     BASELINE = "baseline"
     SCREEN = "screen"
+    CANARY = "canary"
     CONFIRM = "confirm"
     HOLDOUT = "holdout"
+    ABLATE = "ablate"
+    FACTORIAL = "factorial"
 
 
 class Idea(Record):
@@ -75,7 +84,9 @@ class Hypothesis(Record):
     """From the planner: exactly one change to exactly one parent.
 
     A ``setting`` change names one existing setting and its new value; a ``structural`` one says in
-    words what the worker shall edit. ``citation``: of the paper that it comes from.
+    words what the worker shall edit. ``expected_gain``: in the metric's unit. ``expected_cost``: in
+    training runs until its verdict. ``rank``: 0 is the best of its round by gain per run.
+    ``citation``: of the paper that it comes from.
     """
 
     id: str
@@ -94,12 +105,14 @@ class Hypothesis(Record):
 
 
 class Review(Record):
-    """From the reviewer. ``rule`` names the rule that a refusal rests on."""
+    """From the reviewer. ``rule`` names the rule that a refusal rests on; ``new`` says why what was
+    accepted is no duplicate."""
 
     hypothesis: str
     accepted: bool
     rule: str = ""
     reason: str = ""
+    new: str = ""
 
 
 class FileEdit(Record):
@@ -121,6 +134,7 @@ class Measurement(Record):
 
     ``metric`` is None unless ``exit`` is ``ok`` and the evaluator gave a finite number.
     ``candidate`` and ``parent`` are commit hashes. Times are seconds, memory MB (peak, whole tree).
+    ``host``: the kind of machine that trained it ('': not known).
     """
 
     key: str
@@ -138,6 +152,7 @@ class Measurement(Record):
     detail: str = ""
     log: str = ""
     cost_usd: float = 0.0
+    host: str = ""
 
 
 class GateDecision(Record):
@@ -192,10 +207,12 @@ class LedgerRow(Record):
     comment: str = ""
     environment: str = ""
     paper: str = ""
+    host: str = ""
 
 
 class Experiment(Record):
-    """One hypothesis from start to verdict. ``candidate`` is empty when no patch came to be."""
+    """One hypothesis from start to verdict. ``candidate`` is empty when no patch came to be.
+    ``new``: why its program is no duplicate."""
 
     id: str
     hypothesis: Hypothesis
@@ -209,12 +226,15 @@ class Experiment(Record):
     rebased_from: str = ""
     comment: str = ""
     diff: str = ""
+    new: str = ""
 
 
 class Master(Record):
     """The promoted program. ``reference`` maps seed -> metric: its confirmation runs.
 
     Candidates are screened against ``reference``; they are promoted against a fresh measurement.
+    ``program`` and ``structure`` are hashes of its syntax: of the whole, and of what remains where
+    the numbers of its settings are left open.
     """
 
     commit: str
@@ -222,10 +242,13 @@ class Master(Record):
     version: int
     reference: dict[int, float]
     noise_sd: float
+    program: str = ""
+    structure: str = ""
 
 
 class Note(Record):
-    """From the memory-keeper. ``expires_with`` is the master for which it holds ('' = for ever)."""
+    """From the memory-keeper. ``expires_with`` is what it rests on: '' for nothing (it holds for
+    ever), or a master's commit, ``program:HASH`` or ``structure:HASH``."""
 
     kind: Literal["do_not_repeat", "near_miss", "insight"]
     text: str
@@ -238,3 +261,68 @@ class Anomaly(Record):
     kind: str
     text: str
     experiment: str = ""
+
+
+# ---------------------------------------------------------------- the end of a campaign
+
+
+class Ablated(Record):
+    """A promoted change, taken out of the final master. ``gains``: per seed, how much better the
+    master is with it; ``low`` and ``high`` bound their mean, each with probability 1 - alpha.
+
+    ``dropped``: it is not shown to help. ``undecided``: the budget ended first. ``inseparable``: it
+    cannot be taken out alone. Only what is ``dropped`` leaves the master.
+    """
+
+    experiment: str
+    title: str
+    fate: Literal["kept", "dropped", "undecided", "inseparable"]
+    why: str
+    gains: tuple[float, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+
+    @property
+    def gain(self) -> float | None:
+        return sum(self.gains) / len(self.gains) if self.gains else None
+
+
+class Ablation(Record):
+    """The leave-one-out of a campaign. ``confirmation``: of the master against the program without
+    what was dropped (None: nothing to confirm, or no runs for it). ``skipped``: why there was none
+    ('': there was). ``left``: the training runs that were left when it began."""
+
+    master: str
+    reduced: str = ""
+    lines: tuple[Ablated, ...] = ()
+    confirmation: GateDecision | None = None
+    skipped: str = ""
+    alpha: float = 0.05
+    runs: int = 0
+    left: int = 0
+
+
+class Factorial(Record):
+    """Two changes with and without each other on the same seeds.
+
+    ``interaction``: both - first - second + neither, positive when they help each other; ``low``
+    and ``high`` bound it at ``level``, shared by all factorials of the campaign (None: too few
+    seeds). ``experiment``: the combination's own, where it was put to the promotion test.
+    """
+
+    first: str
+    second: str
+    titles: tuple[str, str]
+    kind: Literal["promoted", "near misses", "near miss and promoted"]
+    seeds: int = 0
+    interaction: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.05
+    experiment: str = ""
+    why: str = ""
+
+    @property
+    def evidence(self) -> bool:
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)

@@ -16,7 +16,9 @@ from statistics import fmean, stdev
 from manyhands.teams.lab.anomalies import ActiveJob, Direction, PairGain, paired, sign_of
 from manyhands.teams.lab.ledger import NOT_RUN, duration, finite, plain, shown_number, text_table
 from manyhands.teams.lab.memory import code, markdown
+from manyhands.teams.lab.outlook import Campaign, end_markdown
 from manyhands.teams.lab.records import (
+    Ablation,
     Anomaly,
     Experiment,
     LedgerRow,
@@ -36,6 +38,9 @@ MARKS: Mapping[Verdict, str] = {
     Verdict.TIMED_OUT: "◷",
     Verdict.REJECTED: "⊘",
     Verdict.STALE: "↺",
+    Verdict.KEPT: "●",
+    Verdict.DROPPED: "✂",
+    Verdict.MEASURED: "·",
 }
 
 
@@ -60,6 +65,7 @@ class PromotionLine(Record):
     high: float | None
     pairs: int
     holdout: Holdout | None
+    fate: str = ""
 
 
 class Summary(Record):
@@ -67,8 +73,8 @@ class Summary(Record):
 
     ``best_metric``: the mean of the present master's confirmation runs. ``best_run``: the best
     single run, a best of ``completed_jobs`` and so too good by chance. ``confirmed_gain``: the sum
-    of the promotions' gains. ``best_delta_vs_master``: the largest gain that any confirmation
-    measured against the master of its time.
+    of the gains of those promotions that were not dropped at the end. ``best_delta_vs_master``: the
+    largest gain that any confirmation measured against the master of its time.
     """
 
     study: str
@@ -111,6 +117,7 @@ def summarize(
     found: Sequence[Anomaly] = (),
     started_at: float = 0.0,
     now: float = 0.0,
+    ablation: Ablation | None = None,
 ) -> Summary:
     """The study in numbers. ``masters``: every master so far, the present one last.
 
@@ -120,7 +127,12 @@ def summarize(
     ran = [row for row in rows if row.exit != NOT_RUN]
     ok = [value for row in ran if (value := finite(row.metric)) is not None]
     decided = [e.decision.gain for e in experiments if e.decision and e.decision.looks]
-    promoted = [line for e in experiments if (line := _promotion(e, rows, sign))]
+    fates = {e.experiment: e.fate for e in ablation.lines} if ablation is not None else {}
+    promoted = [
+        line.model_copy(update={"fate": fates.get(e.id, "")})
+        for e in experiments
+        if (line := _promotion(e, rows, sign))
+    ]
     elapsed = max(now - started_at, 0.0)
     training = sum(job.kind == "experiment" for job in active)
     return Summary(
@@ -138,7 +150,7 @@ def summarize(
         best_metric=_mean(masters[-1].reference.values()) if masters else None,
         best_run=max(ok, key=lambda value: sign * value) if ok else None,
         best_delta_vs_master=max(decided, default=None),
-        confirmed_gain=sum(line.gain for line in promoted),
+        confirmed_gain=sum(line.gain for line in promoted if line.fate != "dropped"),
         noise_sd=masters[-1].noise_sd if masters else 0.0,
         master=masters[-1].commit if masters else "",
         experiments=len(experiments),
@@ -214,12 +226,17 @@ def render_summary(
     summary: Summary,
     experiments: Sequence[Experiment],
     found: Sequence[Anomaly],
+    campaign: Campaign | None = None,
     *,
     last: int = 20,
 ) -> str:
-    """Markdown for a file or a terminal: the result first, then what it rests on."""
+    """Markdown for a file or a terminal: the result first, then what it rests on.
+
+    ``campaign``: for the sections about its end (None: without them).
+    """
     lines = [f"# {markdown(summary.study)}", "", *_result(summary), "", "## Promotions", ""]
     lines += [_promotion_text(line) for line in summary.promotions] or ["- none"]
+    lines += end_markdown(campaign) if campaign is not None else []
     lines += ["", "## Anomalies", ""]
     lines += [f"- {code(a.kind)} {markdown(a.text)}" for a in found] or ["- none"]
     lines += ["", "## Experiments", ""]
@@ -261,7 +278,7 @@ def _promotion_text(line: PromotionLine) -> str:
         sealed = f"; sealed holdout {line.holdout.gain:+.4g}, {word}"
     return (
         f"- {code(line.experiment)} {markdown(line.title)}: gain {line.gain:+.4g}{interval} "
-        f"over {line.pairs} pairs{sealed}"
+        f"over {line.pairs} pairs{sealed}{'; **dropped at the end**' * (line.fate == 'dropped')}"
     )
 
 

@@ -251,21 +251,48 @@ class Repository:
         text = message.replace("\0", "").encode("utf-8", "replace")
         return (await self.git.ok(*words, input=text, env=dates)).text
 
-    async def rebase(self, candidate: str, onto: str) -> str | None:
+    async def rebase(self, candidate: str, onto: str, message: str = "") -> str | None:
         """What ``candidate`` changed in its parent, as a commit on ``onto``; None on a conflict.
 
         Lines that stand side by side conflict, as everywhere in git: a setting is better applied
-        anew to the text of ``onto``. ``candidate`` itself if ``onto`` is its parent already.
+        anew to the text of ``onto``. ``candidate`` itself if ``onto`` is its parent already and no
+        other ``message`` is wanted.
         """
-        parent = (await self.git.ok("rev-parse", f"{candidate}^")).text
-        if parent == onto:
+        parent = await self._parent(candidate)
+        if parent == onto and not message:
             return candidate
+        tree = await self._merged(parent, onto, candidate)
+        if tree is None:
+            return None
+        return await self._commit(onto, tree, message or (await self._raw(candidate))[1])
+
+    async def revert(self, candidate: str, onto: str, message: str) -> str | None:
+        """``onto`` without what ``candidate`` changed in its parent, as a commit on ``onto``; None
+        on a conflict: something that came later stands on the same lines."""
+        tree = await self._merged(candidate, onto, await self._parent(candidate))
+        return None if tree is None else await self._commit(onto, tree, message)
+
+    async def adopt_tree(self, parent: str, tree_of: str, message: str) -> str:
+        """A commit on ``parent`` with the very files of the commit ``tree_of``."""
+        tree = (await self.git.ok("rev-parse", f"{tree_of}^{{tree}}")).text
+        return await self._commit(parent, tree, message)
+
+    async def same_tree(self, one: str, other: str) -> bool:
+        """Whether two commits hold the same files."""
+        done = await self.git.ok("rev-parse", f"{one}^{{tree}}", f"{other}^{{tree}}")
+        return len(set(done.text.split())) == 1
+
+    async def _parent(self, commit: str) -> str:
+        return (await self.git.ok("rev-parse", f"{commit}^")).text
+
+    async def _merged(self, base: str, ours: str, theirs: str) -> str | None:
+        """The tree of a three-way merge of three commits' files; None on a conflict."""
         # merge-tree takes the merge base from history. These commits have just the history for
-        # it, so that it is the candidate's parent, whatever way led to `onto`.
-        base = await self._commit_tree(f"{parent}^{{tree}}", "", "@0 +0000", "base")
+        # it, so that it is ``base``, whatever way led to the two sides.
+        root = await self._commit_tree(f"{base}^{{tree}}", "", "@0 +0000", "base")
         sides = [
-            await self._commit_tree(f"{side}^{{tree}}", base, "@0 +0000", "side")
-            for side in (onto, candidate)
+            await self._commit_tree(f"{side}^{{tree}}", root, "@0 +0000", "side")
+            for side in (ours, theirs)
         ]
         words = ("merge-tree", "--write-tree", "--no-messages")
         done = await self.git(*words, *sides)
@@ -273,8 +300,7 @@ class Repository:
             return None
         if done.code != 0:
             raise failure(self.dir, words, done)
-        _, message = await self._raw(candidate)
-        return await self._commit(onto, done.text, message)
+        return done.text
 
     # ------------------------------------------------ refs
 

@@ -116,6 +116,32 @@ class Promotion(Section):
     min_gain: Annotated[float, Field(ge=0)] = 0.0
 
 
+class AblationRules(Section):
+    """The end of a campaign: promoted changes that are not shown to help are dropped.
+
+    ``share``: of the budget's runs, held back once something is promoted, if that suffices to test
+    one change. ``alpha``: the chance that a change which does nothing is kept. ``max_pairs``: seeds
+    per change. ``interactions``: at most so many pairs of changes are measured with and without
+    each other, on ``interaction_seeds`` seeds (0: none). ``when_stopped``: also when a person ends
+    the campaign.
+    """
+
+    enabled: bool = True
+    share: Annotated[float, Field(ge=0, le=0.8)] = 0.25
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    max_pairs: Annotated[int, Field(ge=12, le=200)] = 28
+    interactions: Annotated[int, Field(ge=0, le=12)] = 6
+    interaction_seeds: Annotated[int, Field(ge=12, le=200)] = 12
+    when_stopped: bool = False
+
+
+class Drift(Section):
+    """``every``: after so many runs on one kind of machine without one of the master, the master is
+    run there again (0: never)."""
+
+    every: Annotated[int, Field(ge=0)] = 25
+
+
 class SettingRange(Section):
     """Where a setting is searched: between ``low`` and ``high``, or among ``choices``."""
 
@@ -137,4 +163,6 @@ class StudyConfig(Section):
     slots: Slots = Slots()
     budget: StudyBudget = StudyBudget()
     promotion: Promotion = Promotion()
+    ablation: AblationRules = AblationRules()
+    drift: Drift = Drift()
     settings: dict[str, SettingRange] = {}

@@ -7,7 +7,6 @@ steps, so a replay rebuilds it exactly; nothing in it comes from a clock or from
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,9 +17,12 @@ from pydantic import Field
 
 from manyhands.ports import JobExit, JobRunner
 from manyhands.teams.lab.cast import Brief, Cast
-from manyhands.teams.lab.gate import GateSettings
+from manyhands.teams.lab.gate import GateSettings, gate_at
+from manyhands.teams.lab.hosts import Hosts
 from manyhands.teams.lab.records import (
+    Ablation,
     Experiment,
+    Factorial,
     GateDecision,
     Hypothesis,
     LedgerRow,
@@ -69,21 +71,37 @@ class Order(Record):
 
 
 class Slots:
-    """So many places to run a job; each has a number, the lowest free one is handed out."""
+    """So many places to run a job; each has a number, the lowest free one is handed out. Who wants
+    one slot and no other is served before those who take any."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._free = list(range(count))
-        self._open = asyncio.Semaphore(count)
+        self._free = set(range(count))
+        self._waiting: list[tuple[int | None, asyncio.Future[int]]] = []
 
     @asynccontextmanager
-    async def take(self) -> AsyncGenerator[int]:
-        async with self._open:
-            slot = heapq.heappop(self._free)
-            try:
-                yield slot
-            finally:
-                heapq.heappush(self._free, slot)
+    async def take(self, slot: int | None = None) -> AsyncGenerator[int]:
+        """``slot``: that one and no other (None, or one that there is not: any)."""
+        wanted = slot if slot is not None and slot < self.count else None
+        given: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((wanted, given))
+        self._hand_out()
+        try:
+            yield await given
+        finally:
+            self._waiting = [each for each in self._waiting if each[1] is not given]
+            if given.done() and not given.cancelled():
+                self._free.add(given.result())
+                self._hand_out()
+
+    def _hand_out(self) -> None:
+        for only in (True, False):
+            for wanted, given in list(self._waiting):
+                slot = wanted if only else min(self._free, default=None)
+                if (wanted is not None) is only and slot in self._free and not given.done():
+                    self._free.remove(slot)
+                    self._waiting.remove((wanted, given))
+                    given.set_result(slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +144,23 @@ class Pair:
     master: Measurement
     candidate: Measurement
 
+    @property
+    def both(self) -> tuple[Measurement, Measurement]:
+        return self.master, self.candidate
+
+    @property
+    def mixed(self) -> bool:
+        """The two ran on different kinds of machines: they tell nothing of each other."""
+        return self.candidate.host != self.master.host
+
     def gain(self, sign: float) -> float | None:
-        """Positive is better; None where one of the two gave no metric."""
-        if self.candidate.metric is None or self.master.metric is None:
+        """Positive is better; None where one of the two gave no metric, or they are mixed."""
+        if self.candidate.metric is None or self.master.metric is None or self.mixed:
             return None
         return sign * (self.candidate.metric - self.master.metric)
 
     def holdout_gain(self, sign: float) -> float | None:
-        if self.candidate.holdout is None or self.master.holdout is None:
+        if self.candidate.holdout is None or self.master.holdout is None or self.mixed:
             return None
         return sign * (self.candidate.holdout - self.master.holdout)
 
@@ -161,6 +188,7 @@ class Candidate:
     holdout_gain: float | None = None
     rebased_from: str = ""
     first_parent: str = ""
+    new: str = ""
     measured: list[tuple[Measurement, float | None]] = field(
         default_factory=list[tuple[Measurement, float | None]]
     )
@@ -209,6 +237,7 @@ class Candidate:
             rebased_from=self.rebased_from,
             comment=self.comment,
             diff=self.diff,
+            new=self.new,
         )
 
 
@@ -219,10 +248,31 @@ def gate_of(study: Study) -> GateSettings:
     )
 
 
+#: Fewer runs than this confirm no drop: the gate's first look, at which it may stop as futile.
+LEAST_TO_CONFIRM = 2 * 3
+#: Of the ablation's alpha, the part of each of its two tests. What is left over is for a change
+#: that is put back in another's place.
+TEST_SHARE = 0.4
+
+
+def ablation_gate(study: Study, count: int) -> GateSettings:
+    """The gate of one of ``count`` changes that are taken out side by side."""
+    rules = study.config.ablation
+    return gate_at(TEST_SHARE * rules.alpha / count, rules.max_pairs)
+
+
+def dropped_of(ablation: Ablation | None) -> frozenset[str]:
+    """The experiments whose changes the ablation took out."""
+    lines = ablation.lines if ablation is not None else ()
+    return frozenset(line.experiment for line in lines if line.fate == "dropped")
+
+
 @dataclass(slots=True)
 class Lab:
     """One study in progress. ``runs``: training runs begun so far, over all phases. ``made``: the
-    experiment and the hypothesis of each commit."""
+    experiment and the hypothesis of each commit. ``canaries``: how many there were. ``uneven``: a
+    master measures otherwise in one place than in the others. ``ending``: the rounds are over, and
+    what was held back for the end may be used."""
 
     order: Order
     study: Study
@@ -251,11 +301,35 @@ class Lab:
     row: int = 0
     masters: list[Master] = field(default_factory=list[Master])
     made: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    hosts: Hosts = field(default_factory=Hosts)
+    canaries: int = 0
+    uneven: bool = False
+    ending: bool = False
+    late_seeds: int = 0
+    ablation: Ablation | None = None
+    factorials: list[Factorial] = field(default_factory=list[Factorial])
+
+    @property
+    def limit(self) -> int:
+        return self.order.runs if self.order.runs is not None else self.study.config.budget.runs
 
     @property
     def runs_left(self) -> int:
-        limit = self.order.runs if self.order.runs is not None else self.study.config.budget.runs
-        return limit - self.runs
+        """For what goes on now: without what is held back for the end of the campaign."""
+        return self.limit - self.runs - (0 if self.ending else self.held_back)
+
+    @property
+    def held_back(self) -> int:
+        """Runs for the ablation: from the first promotion on, and only if they test a change."""
+        rules = self.study.config.ablation
+        share = int(rules.share * self.limit)
+        useful = rules.enabled and self.master.version > 0 and share >= self.least_ablation
+        return share if useful else 0
+
+    @property
+    def least_ablation(self) -> int:
+        """Runs that it takes to show that one change helps, or to take it out."""
+        return 2 * ablation_gate(self.study, 1).first + LEAST_TO_CONFIRM
 
     @property
     def least_runs(self) -> int:
@@ -304,6 +378,11 @@ class Lab:
         taken, self.promising = self.promising[:count], self.promising[count:]
         return taken
 
+    def pin(self, seed: int) -> int | None:
+        """The slot for all runs that are compared on this seed, where slots are known to differ
+        (None: any)."""
+        return seed % self.slots.count if self.hosts.several or self.uneven else None
+
     def next_row(self) -> int:
         self.row += 1
         return self.row
@@ -323,6 +402,20 @@ class Lab:
         first += 200 * (self.master.version % 5) + used
         return list(range(first, first + count))
 
+    def more_seeds(self, count: int) -> list[int]:
+        """Seeds for the end of the campaign, each handed out once: a billion above all others."""
+        first = 1_000_000_000 + self.order.seed * 1_000_000 + self.late_seeds
+        self.late_seeds += count
+        return list(range(first, first + count))
+
+    @property
+    def surviving(self) -> list[Experiment]:
+        """The promoted changes that the master has, in the order of their promotion."""
+        dropped = dropped_of(self.ablation)
+        won = {e.id: e for e in self.history if e.verdict is Verdict.PROMOTED}
+        order = [m.experiment for m in self.masters if m.experiment in won]
+        return [won[name] for name in order if name not in dropped]
+
     def brief(self) -> Brief:
         return Brief(
             study=self.study,
@@ -335,6 +428,7 @@ class Lab:
             steers=tuple(self.steers),
             attempts=frozenset(self.attempts),
             repository=self.repository,
+            masters=tuple(self.masters),
         )
 
     def manifest(self) -> dict[str, Any]:

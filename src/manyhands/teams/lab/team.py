@@ -6,8 +6,10 @@ from pathlib import Path
 
 from manyhands.ports import JobRunner
 from manyhands.runtime import Run
+from manyhands.teams.lab.ablation import STOPPED, ablate, ending
 from manyhands.teams.lab.cast import Cast
 from manyhands.teams.lab.closing import Outcome, conclude, progress
+from manyhands.teams.lab.drift import canaries
 from manyhands.teams.lab.experiment import (
     enqueue,
     keep,
@@ -18,6 +20,7 @@ from manyhands.teams.lab.experiment import (
     settle_unfinished,
     work,
 )
+from manyhands.teams.lab.factorial import combine
 from manyhands.teams.lab.opening import measure_baseline, open_lab
 from manyhands.teams.lab.papers import cited
 from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
@@ -43,6 +46,9 @@ async def lab(run: Run, order: Order, *, jobs: JobRunner, cast: Cast) -> Outcome
             reason = "nothing is left to try"
             break
     await settle_unfinished(run, state, reason)
+    if await ending(run, state, reason):
+        await ablate(run, state)
+        await combine(run, state)
     return await conclude(run, state, reason)
 
 
@@ -50,10 +56,11 @@ async def over(run: Run, lab: Lab, turn: int) -> str:
     """Why the study is over; '' while it is not."""
     budget = lab.study.config.budget
     if await run.stopping(f"stop-{turn}"):
-        return "stopped by a person"
+        return STOPPED
     if lab.runs_left < lab.least_runs:
         left = f"; the {lab.runs_left} left cannot confirm anything" * (lab.runs_left > 0)
-        return f"{lab.runs} runs used{left}"
+        held = f"; {lab.held_back} are held back for the ablation" * (lab.held_back > 0)
+        return f"{lab.runs} runs used{left}{held}"
     if lab.experiments_left <= 0 and not lab.promising:
         return f"the budget of {lab.experiments} experiments is used"
     if lab.since_promotion >= budget.plateau and not lab.promising:
@@ -89,6 +96,7 @@ async def explore(run: Run, lab: Lab, candidates: list[Candidate]) -> None:
             await screen(scope, lab, candidate)
 
     await run.map("work", attempt, candidates, key_of=lambda c: c.id)
+    await canaries(run, lab, candidates)
     for candidate in candidates:
         await place(run, lab, candidate)
 
@@ -107,6 +115,7 @@ async def promotions(run: Run, lab: Lab, *, only_clear: bool) -> int:
         ready,
         key_of=lambda c: c.id,
     )
+    lab.hosts.see((m for _, pairs in tested for p in pairs for m in p.both), lab.master.commit)
     ranked = sorted(zip(ready, tested, strict=True), key=lambda ct: -ct[1][0].gain)
     for candidate, (decision, pairs) in ranked:
         candidate.decide(decision, pairs, lab.sign)

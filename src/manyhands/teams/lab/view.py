@@ -5,6 +5,7 @@ Invariant: a fold over events alone. It works on a run of any process, live, dea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 
 from manyhands.errors import RunNotFound
 from manyhands.runtime import Event, RunInfo, Runtime, Type
+from manyhands.teams.lab.memory import worth
 from manyhands.teams.lab.records import (
+    Ablation,
     Experiment,
+    Factorial,
     Hypothesis,
     LedgerRow,
     Master,
@@ -23,6 +27,9 @@ from manyhands.teams.lab.records import (
     Review,
 )
 from manyhands.teams.lab.schema import StudyConfig
+
+#: An experiment's part of a step's key: its own, or with an arm's seed behind it.
+_EXPERIMENT = re.compile(r"(?:out-|pair-)?(e\d+)(?:-|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +55,30 @@ class LabView:
     reviews: dict[str, Review] = field(default_factory=dict[str, Review])
     measurements: list[Measurement] = field(default_factory=list[Measurement])
     running: dict[str, Running] = field(default_factory=dict[str, Running])
+    ablation: Ablation | None = None
+    factorials: list[Factorial] = field(default_factory=list[Factorial])
+    stage: str = ""
+    reason: str = ""
     outcome: dict[str, Any] | None = None
     began_at: float = 0.0
     seq: int = 0
 
     @property
     def queue(self) -> list[Hypothesis]:
-        """What is accepted and has no verdict yet, best first."""
+        """What is accepted and has no verdict yet, best first: by what a run of it may gain."""
         done = {e.hypothesis.id for e in self.experiments}
         waiting = [h for h in self.proposed if h.id not in done]
-        return [h for h in waiting if h.id not in self.reviews or self.reviews[h.id].accepted]
+        mine = [h for h in waiting if h.id not in self.reviews or self.reviews[h.id].accepted]
+        return sorted(mine, key=worth)
+
+    @property
+    def phase(self) -> str:
+        """Where the study stands: preparing, baseline, rounds, ablation, interactions, ended."""
+        if self.outcome is not None:
+            return "ended"
+        if self.stage:
+            return self.stage
+        return "rounds" if self.proposed else "baseline" if self.config else "preparing"
 
     def apply(self, event: Event, value: Any) -> None:
         """Fold one event in; ``value`` is its decoded value (None where it has none)."""
@@ -84,6 +105,19 @@ class LabView:
             case "lab:experiment":
                 self.experiments.append(Experiment.model_validate(value["experiment"]))
                 self.notes += [Note.model_validate(n) for n in value["notes"]]
+            case _:
+                self._end(event, value)
+
+    def _end(self, event: Event, value: Any) -> None:
+        """The end of a campaign."""
+        match event.type:
+            case "lab:phase":
+                self.stage = event.data["phase"]
+                self.reason = event.data.get("reason", self.reason)
+            case "lab:ablation":
+                self.ablation = Ablation.model_validate(value)
+            case "lab:factorial":
+                self.factorials.append(Factorial.model_validate(value))
             case "lab:outcome":
                 self.outcome = event.data
             case _:
@@ -92,7 +126,8 @@ class LabView:
     def _begin(self, event: Event) -> None:
         parts = event.key.split("/")
         if len(parts) > 3 and parts[-3] in {p.value for p in Phase} and parts[-1].isdigit():
-            experiment = next((p for p in parts if p[:1] == "e" and p[1:].isdigit()), "baseline")
+            found = (_EXPERIMENT.match(part) for part in parts)
+            experiment = next((name[1] for name in found if name), "baseline")
             self.running[event.key] = Running(experiment, parts[-3], int(parts[-1]), event.ts)
 
     def _enqueue(self, value: dict[str, Any]) -> None:

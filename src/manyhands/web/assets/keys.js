@@ -28,7 +28,7 @@ export function parentPath(path) {
 
 /** What a step of a study belongs to, whoever does it: an experiment, or the baseline. @param {string} key */
 export function experimentOf(key) {
-  const found = /(?:^|[/-])(e\d{4,})(?:\/|$)/.exec(key);
+  const found = /(?:^|[/-])(e\d{4,})(?:-\d+)?(?:\/|$)/.exec(key);
   return found ? found[1] : key.startsWith("baseline/") ? "baseline" : "";
 }
 

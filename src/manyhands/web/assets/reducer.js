@@ -244,7 +244,7 @@ function study(view, event, data) {
     lane.to = view.time;
   }
   if (event.type === "lab:master" && data.version === 0) view.experiment("baseline").status = "measured";
-  if (event.type === "lab:row" && data.experiment && data.phase !== "baseline") {
+  if (event.type === "lab:row" && data.experiment && !["baseline", "ablate", "factorial"].includes(data.phase)) {
     view.experiment(data.experiment).title = data.title ?? "";
   }
 }

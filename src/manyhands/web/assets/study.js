@@ -24,6 +24,7 @@ export function studyView(desk) {
     soon(charts(desk)),
     soon(queue(desk)),
     soon(experiments(desk)),
+    soon(ending(desk)),
     soon(anomalies(desk)),
     soon(notes(desk)),
     soon(ledger(desk)),
@@ -60,7 +61,7 @@ async function charts(desk) {
 
 /** @param {any} run @param {Record<string, string>} colours */
 function colourOf(run, colours) {
-  return { baseline: colours.wait, screen: colours.tool, confirm: colours.request, holdout: colours.note }[String(run.phase)] ?? colours.step;
+  return { baseline: colours.wait, screen: colours.tool, confirm: colours.request, holdout: colours.note, ablate: colours.check, factorial: colours.check }[String(run.phase)] ?? colours.step;
 }
 
 /** @param {any} master */
@@ -90,7 +91,7 @@ function metricChart(desk, runs, masters, metric) {
 /** @param {Desk} desk @param {any[]} rows @param {any[]} masters @param {{name: string, direction: string}} metric */
 function deltaChart(desk, rows, masters, metric) {
   const { colours } = desk;
-  const measured = rows.filter((row) => Number.isFinite(row.delta) && row.verdict !== "baseline").slice(-RUNS);
+  const measured = rows.filter((row) => Number.isFinite(row.delta) && row.verdict !== "baseline" && row.phase !== "ablate").slice(-RUNS);
   if (!measured.length) return null;
   const noise = masters[0]?.noise_sd ?? 0;
   const marks = measured.map((row, i) => ({
@@ -123,9 +124,9 @@ async function queue(desk) {
   const reviews = new Map(values.flatMap((value) => value?.reviews ?? []).map((/** @type {any} */ r) => [r.hypothesis, r]));
   const waiting = values.flatMap((value) => value?.hypotheses ?? []).filter((h) => !tested.has(h.id));
   if (!waiting.length) return [section("Queue", el("p", { class: "soft" }, "Nothing waits: every proposal has a verdict."))];
-  return [section("Queue", table(`${count(waiting.length)} without a verdict`, ["hypothesis", "change", "review", "why"], waiting.slice(0, LISTED).map((h) => {
+  return [section("Queue", table(`${count(waiting.length)} without a verdict`, ["hypothesis", "change", "review", ">runs", "why"], waiting.slice(0, LISTED).map((h) => {
     const review = reviews.get(h.id);
-    return [short(h.id, 20), short(h.title, 120), review ? badge(review.accepted ? "accepted" : "rejected") : "–", short(review && !review.accepted ? review.reason : h.rationale, 160)];
+    return [short(h.id, 20), short(h.title, 120), review ? badge(review.accepted ? "accepted" : "rejected") : "–", figure(h.expected_cost), short(review && !review.accepted ? review.reason : h.rationale, 160)];
   })))];
 }
 
@@ -159,12 +160,26 @@ async function experiment(desk, event) {
     ["why", e.hypothesis.rationale], ["from", e.hypothesis.source], ["said", e.comment],
     ["screening", e.screen_gain === null ? "" : `gain ${figure(e.screen_gain)}`],
     ["test", d ? `${d.verdict.replaceAll("_", " ")}: gain ${figure(d.gain)} [${figure(d.low)}, ${figure(d.high)}] over ${d.pairs} pairs, p ${figure(d.p_value)} (alpha ${figure(d.alpha)})` : ""],
-    ["sealed", e.holdout_gain === null ? "" : `gain ${figure(e.holdout_gain)}`], ["commit", e.candidate], ["master then", e.parent],
+    ["not a duplicate", e.new ?? ""], ["sealed", e.holdout_gain === null ? "" : `gain ${figure(e.holdout_gain)}`], ["commit", e.candidate], ["master then", e.parent],
   ].filter(([, text]) => text);
   return [
     el("dl", { class: "facts" }, facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, short(text, 400))])),
     el("h4", {}, "Change"), diffBox(e.diff), el("p", {}, seqLink(desk, event.seq)),
   ];
+}
+
+/** The end of a campaign: what each promoted change is worth, and which pairs interact. @param {Desk} desk */
+async function ending(desk) {
+  const values = async (/** @type {string} */ type) => (await Promise.all((desk.view.written.get(type) ?? []).map((event) => desk.contents.kept(event.seq, "value")))).filter(Boolean);
+  const [ablation, factorials] = [(await values("lab:ablation")).at(-1), await values("lab:factorial")];
+  if (!ablation) return [];
+  const mean = (/** @type {number[]} */ gains) => (gains.length ? gains.reduce((a, b) => a + b, 0) / gains.length : NaN);
+  const range = (/** @type {any} */ each) => (each.low === null || each.high === null ? "–" : `[${figure(each.low)}, ${figure(each.high)}]`);
+  const lines = ablation.lines.map((/** @type {any} */ line) => [short(line.experiment, 20), short(line.title, 80), badge(line.fate), figure(mean(line.gains)), range(line), String(line.gains.length), short(line.why, 160)]);
+  const pairs = factorials.map((/** @type {any} */ f) => [`${short(f.first, 20)} × ${short(f.second, 20)}`, short(f.kind, 40), figure(f.interaction ?? NaN), range(f), String(f.seeds), short(f.why, 160)]);
+  return [section("End of the campaign",
+    lines.length ? table(`${count(ablation.runs)} runs`, ["experiment", "change", "fate", ">gain", "bounds", ">seeds", "why"], lines) : el("p", { class: "soft" }, `No ablation: ${short(ablation.skipped, 200)}.`),
+    pairs.length ? table("Interactions: both - first - second + neither", ["pair", "kind", ">interaction", "bounds", ">seeds", "together"], pairs) : null)];
 }
 
 /** Runs that did not end well, and what the study's report calls odd. @param {Desk} desk */
