@@ -9,7 +9,9 @@ import os
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import argparse
+import json
 import math
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -45,17 +47,17 @@ def initialise(gpt: model.GPT) -> None:
             nn.init.zeros_(value)
 
 
-def rate_at(step: int, steps: int) -> float:
-    """The learning rate of ``step``, from 0 to ``steps`` - 1."""
+def multiplier(step: int, steps: int) -> float:
+    """Of the learning rate at ``step``, from 0 to ``steps`` - 1."""
     done = step / steps
     if done < WARMUP:
-        return LEARNING_RATE * (done + 1 / steps) / WARMUP
+        return (done + 1 / steps) / WARMUP
     left = (1 - done) / (1 - WARMUP)
     if SCHEDULE == "linear":
-        return LEARNING_RATE * left
+        return left
     if SCHEDULE == "cosine":
-        return LEARNING_RATE * 0.5 * (1 - math.cos(math.pi * left))
-    return LEARNING_RATE
+        return 0.5 * (1 - math.cos(math.pi * left))
+    return 1.0
 
 
 def optimiser_of(gpt: model.GPT) -> torch.optim.Optimizer:
@@ -78,9 +80,10 @@ def train(data: torch.Tensor, seed: int, meter: model.Meter, device: str) -> mod
     steps = meter.budget // (BATCH * CONTEXT)
     windows = data.unfold(0, CONTEXT + 1, 1)
     lower = torch.autocast("cuda", torch.bfloat16) if device == "cuda" else nullcontext()
+    began = time.perf_counter()
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = rate_at(step, steps)
+            group["lr"] = LEARNING_RATE * multiplier(step, steps)
         chosen = torch.randint(len(windows), (BATCH,), generator=chooser)
         with lower:
             value = model.loss(gpt, windows[chosen].long().to(device), meter)
@@ -88,10 +91,41 @@ def train(data: torch.Tensor, seed: int, meter: model.Meter, device: str) -> mod
         value.backward()
         nn.utils.clip_grad_norm_(gpt.parameters(), CLIP)
         optimiser.step()
-        if (step + 1) % max(1, steps // 10) == 0:
-            bits = value.item() / math.log(2)
-            print(f"step {step + 1}/{steps} train_bpb: {bits:.4f}", flush=True)
+        if (step + 1) % max(1, steps // 20) == 0:
+            loss = value.item()  # waits for the device, and so the time is that of the steps
+            seconds = (time.perf_counter() - began) / (step + 1)
+            tell(gpt, step + 1, steps, loss, len(data), seconds, device)
     return gpt.cpu()
+
+
+#: Of these devices, floating-point operations a second in bfloat16, without sparsity.
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "A10G": 70e12, "L4": 121e12}
+
+
+def tell(
+    gpt: model.GPT, step: int, steps: int, loss: float, size: int, seconds: float, device: str
+) -> None:
+    """A line of progress, as trackers read it. ``seconds``: of a step, on average so far.
+
+    The share of the device's peak (MFU) counts six operations for each parameter and token, and
+    twelve for each layer, number and token that attention sees (Chowdhery et al., 2022)."""
+    told = {
+        "step": step,
+        "loss": round(loss, 5),
+        "train_bpb": round(loss / math.log(2), 5),
+        "lr_multiplier": round(multiplier(step - 1, steps), 4),
+        "step_seconds": round(seconds, 6),
+        "tokens_per_second": round(BATCH * CONTEXT / seconds, 1),
+        "epoch": round(step * BATCH * CONTEXT / size, 4),
+        "remaining_steps": steps - step,
+        "remaining_seconds": round((steps - step) * seconds, 3),
+    }
+    named = torch.cuda.get_device_name() if device == "cuda" else ""
+    peak = next((PEAK[word] for word in named.replace("-", " ").split() if word in PEAK), 0.0)
+    if peak:
+        operations = 6 * sum(p.numel() for p in gpt.parameters()) + 12 * LAYERS * WIDTH * CONTEXT
+        told["mfu_percent"] = round(100 * operations * told["tokens_per_second"] / peak, 4)
+    print(json.dumps(told), flush=True)
 
 
 def read(path: Path) -> torch.Tensor:

@@ -9,7 +9,9 @@ import os
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import argparse
+import json
 import math
+import time
 from pathlib import Path
 
 import model
@@ -49,18 +51,17 @@ def initialise(
     return flat, parameters
 
 
-def rate_at(step: int, steps: int) -> float:
-    """The learning rate of ``step``, from 0 to ``steps`` - 1."""
-    rate = LEARNING_RATE * RELATIVE_RATE[OPTIMISER]
+def multiplier(step: int, steps: int) -> float:
+    """Of the learning rate at ``step``, from 0 to ``steps`` - 1."""
     done = step / steps
     if done < WARMUP:
-        return rate * (done + 1 / steps) / WARMUP
+        return (done + 1 / steps) / WARMUP
     left = (1 - done) / (1 - WARMUP)
     if SCHEDULE == "linear":
-        return rate * left
+        return left
     if SCHEDULE == "cosine":
-        return rate * 0.5 * (1 - math.cos(math.pi * left))
-    return rate
+        return 0.5 * (1 - math.cos(math.pi * left))
+    return 1.0
 
 
 class Optimiser:
@@ -102,16 +103,34 @@ def train(
     contexts = model.windows(data, config.context)
     steps = meter.steps(config, BATCH)
     smooth = math.log(model.VOCABULARY)
+    rate = LEARNING_RATE * RELATIVE_RATE[OPTIMISER]
+    began = time.perf_counter()
     for step in range(steps):
         chosen = rng.integers(len(data), size=BATCH)
         loss = model.loss_and_gradients(
             config, parameters, contexts[chosen], data[chosen], gradients, meter
         )
-        optimiser.move(flat, gradient, rate_at(step, steps))
+        optimiser.move(flat, gradient, rate * multiplier(step, steps))
         smooth += 0.02 * (loss - smooth)
-        if (step + 1) % max(1, steps // 10) == 0:
-            print(f"step {step + 1}/{steps} train_bpb: {smooth / math.log(2):.4f}", flush=True)
+        if (step + 1) % max(1, steps // 20) == 0:
+            tell(step + 1, steps, smooth, len(data), (time.perf_counter() - began) / (step + 1))
     return parameters, steps
+
+
+def tell(step: int, steps: int, loss: float, size: int, seconds: float) -> None:
+    """A line of progress, as trackers read it. ``seconds``: of a step, on average so far."""
+    told = {
+        "step": step,
+        "loss": round(loss, 5),
+        "train_bpb": round(loss / math.log(2), 5),
+        "lr_multiplier": round(multiplier(step - 1, steps), 4),
+        "step_seconds": round(seconds, 6),
+        "tokens_per_second": round(BATCH / seconds, 1),
+        "epoch": round(step * BATCH / size, 4),
+        "remaining_steps": steps - step,
+        "remaining_seconds": round((steps - step) * seconds, 3),
+    }
+    print(json.dumps(told), flush=True)
 
 
 def main() -> None:

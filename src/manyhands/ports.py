@@ -571,6 +571,19 @@ class AlertLevel(StrEnum):
     ERROR = "error"
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The course of one training: a run of its own beside the one that it belongs to.
+
+    ``steps``: by growing number, what was measured there. ``summary``: how it ended.
+    """
+
+    name: str
+    about: Mapping[str, object]
+    steps: Sequence[tuple[int, Mapping[str, float]]]
+    summary: Mapping[str, float]
+
+
 class Tracker(Protocol):
     """Shows a run where people look at many. Raises `errors.TrackerError`.
 
@@ -586,7 +599,14 @@ class Tracker(Protocol):
         """``report``: Markdown."""
         ...
 
-    async def alert(self, step: int, title: str, text: str, level: AlertLevel) -> None: ...
+    async def alert(self, step: int, title: str, text: str, level: AlertLevel) -> bool:
+        """Whether it is new: an alert that it has of this run, equal in step and words, is not
+        shown again, whoever tells it."""
+        ...
+
+    async def training(self, told: Training) -> int:
+        """How many of its steps are new. All of them are there for good once this has returned."""
+        ...
 
     async def close(self) -> None: ...
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from manyhands.cli.dashboard import dashboard as dashboard_command
 from manyhands.cli.following import tell_where
 from manyhands.cli.lab_jobs import new_limits, ordered_jobs
 from manyhands.cli.lab_options import (
@@ -72,6 +73,7 @@ app = typer.Typer(
 app.command("papers")(papers_command)
 app.command("track")(track_study)
 app.command("race")(race_command)
+app.command("dashboard")(dashboard_command)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ def track_study(
     async def work() -> None:
         async with runtime_of(journal) as runtime:
             run_id = find_run(runtime, study).run_id
-            told, alerts = await _track(runtime, run_id, to, follow=follow)
+            told, alerts = await tell(runtime, run_id, to, follow=follow)
             out.print(f"{run_id}: {told} new steps, {alerts} alerts", markup=False)
 
     go(work())
@@ -70,16 +71,17 @@ async def beside(
 
 async def _tracked(runtime: Runtime, run_id: str, spec: str) -> None:
     try:
-        await _track(runtime, run_id, spec, follow=True)
+        await tell(runtime, run_id, spec, follow=True)
     except (TrackerError, ConfigError) as error:
         complain(error)
 
 
-async def _track(runtime: Runtime, run_id: str, spec: str, *, follow: bool) -> tuple[int, int]:
+async def tell(runtime: Runtime, run_id: str, spec: str, *, follow: bool) -> tuple[int, int]:
+    """Tell the tracker what it has not seen: how many steps, and how many alerts."""
     from manyhands.teams.lab.tracking import track  # noqa: PLC0415 - optional extra
     from manyhands.wiring.trackers import events_of, tracker_of  # noqa: PLC0415 - starts slower
 
-    tracker = tracker_of(spec)
+    tracker = tracker_of(spec, patience=math.inf if follow else 3.0)
     try:
         return await track(run_id, events_of(runtime, run_id, follow=follow), tracker)
     finally:

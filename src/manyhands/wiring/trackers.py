@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from manyhands.adapters.trackers.trackio import TrackioTracker
+from manyhands.adapters.trackers.trackio import TrackioTracker, check_installed
+from manyhands.adapters.trackers.trackio_dashboard import TrackioDashboard
 from manyhands.errors import ConfigError
 from manyhands.ports import Tracker
 from manyhands.runtime import Event, Runtime
 
+__all__ = ["TrackioDashboard", "check_installed", "events_of", "tracker_of"]
+
 FORMS = "trackio, or trackio:OWNER/SPACE"
 
 
-def tracker_of(spec: str) -> Tracker:
-    """Raises `ConfigError`."""
+def tracker_of(spec: str, *, patience: float = math.inf) -> Tracker:
+    """``patience``: seconds to wait for another process that tells of the same run. Raises
+    `ConfigError`."""
     name, _, space = spec.partition(":")
     if name != "trackio" or (":" in spec and not space):
         raise ConfigError(f"{spec!r} is no tracker", next=f"write {FORMS}")
-    return TrackioTracker(space)
+    return TrackioTracker(space, patience=patience)
 
 
 async def events_of(

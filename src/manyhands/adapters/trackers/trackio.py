@@ -10,41 +10,58 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from manyhands.adapters.trackers.trackio_child import BUSY
 from manyhands.errors import ConfigError, TrackerError
-from manyhands.ports import AlertLevel
+from manyhands.ports import AlertLevel, Training
 
 _CHILD = "manyhands.adapters.trackers.trackio_child"
 _SAID = 2_000
+#: Seconds between two looks whether the other process has ended.
+_LOOK = 0.5
 
 
 class TrackioTracker:
     """``space``: the Space of the Hub that it is sent to; '': this machine (``TRACKIO_DIR``).
-    ``seconds`` bounds each call."""
+    ``seconds`` bounds each call; ``patience`` is how long `begin` waits for another process of this
+    machine that tells of the same run."""
 
-    def __init__(self, space: str = "", *, seconds: float = 60.0) -> None:
+    def __init__(
+        self, space: str = "", *, seconds: float = 60.0, patience: float = math.inf
+    ) -> None:
         self._space = space
-        self._seconds = seconds
+        self._seconds, self._patience = seconds, patience
         self._process: asyncio.subprocess.Process | None = None
         self._errors: asyncio.Task[bytes] | None = None
         self._one = asyncio.Lock()
 
     async def begin(self, project: str, run: str, config: Mapping[str, object]) -> int:
-        if importlib.util.find_spec("trackio") is None:
-            raise ConfigError("trackio is not installed", next="pip install 'manyhands[trackio]'")
+        check_installed()
         asked = {"project": project, "run": run, "config": dict(config), "space": self._space}
-        return await self._ask("begin", asked)
+        waited = 0.0
+        while (last := await self._ask("begin", asked)) == BUSY:
+            if waited >= self._patience:
+                raise self._error(f"another process tells of {run}")
+            await asyncio.sleep(_LOOK)
+            waited += _LOOK
+        return last
 
     async def log(self, step: int, values: Mapping[str, float], report: str = "") -> None:
         await self._ask("log", {"step": step, "values": dict(values), "report": report})
 
-    async def alert(self, step: int, title: str, text: str, level: AlertLevel) -> None:
+    async def alert(self, step: int, title: str, text: str, level: AlertLevel) -> bool:
         told = {"step": step, "title": title, "text": text, "level": level.value}
-        await self._ask("alert", told)
+        return bool(await self._ask("alert", told))
+
+    async def training(self, told: Training) -> int:
+        steps = [[step, dict(values)] for step, values in told.steps]
+        about = {"name": told.name, "about": dict(told.about), "steps": steps}
+        return await self._ask("training", {**about, "summary": dict(told.summary)})
 
     async def close(self) -> None:
         if self._process is None:
@@ -110,6 +127,12 @@ class TrackioTracker:
         return TrackerError(
             f"Trackio ({where}): {what}", next="`manyhands lab track STUDY` shows the rest later"
         )
+
+
+def check_installed() -> None:
+    """Raises `ConfigError`."""
+    if importlib.util.find_spec("trackio") is None:
+        raise ConfigError("trackio is not installed", next="pip install 'manyhands[trackio]'")
 
 
 async def _last(stream: asyncio.StreamReader) -> bytes:
