@@ -100,7 +100,7 @@ async def test_an_offset_that_no_job_tells_of_is_seen_and_avoided(tmp_path: Path
 async def test_an_offset_of_twice_the_noise_over_many_studies(tmp_path: Path, told: bool) -> None:
     """No more false promotions than the test allows, and the offset is seen wherever it can be."""
     flagged = promoted = decided = 0
-    worlds = 30
+    worlds = 12
     for world in range(worlds):
         view = await study_on(tmp_path / str(world), world, told=told, offset=TWICE)
         flagged += "off-host-drift" in kinds(view)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from manyhands.teams.lab.hosts import changes, offsets
 from manyhands.teams.lab.ledger import duration, finite, plain
+from manyhands.teams.lab.pruning import DIVERGED
 from manyhands.teams.lab.records import (
     Anomaly,
     Experiment,
@@ -106,11 +107,12 @@ def anomalies(
         *_job_anomalies(active),
         *_stuck(active, now, quiet_after),
         *_without_metric(rows),
+        *_diverged(rows),
         *_survivors(rows),
         *_jumps(experiments, masters),
         *(a for e in experiments if (a := _only_on_validation(e, rows, sign))),
         *_drift(rows, masters),
-        *_offsets(rows, masters),
+        *_offsets(rows),
         *_changes(rows),
         *shotgun(experiments),
         *idle_slots(rows, slots),
@@ -168,6 +170,12 @@ def _without_metric(rows: Sequence[LedgerRow]) -> Iterator[Anomaly]:
         yield _anomaly(
             "no-metric", f"{experiment}: {runs} trained and gave no metric{why}", experiment
         )
+
+
+def _diverged(rows: Sequence[LedgerRow]) -> Iterator[Anomaly]:
+    for row in rows:
+        if row.exit == DIVERGED:
+            yield _anomaly("diverging", f"{row.experiment}: {row.comment}", row.experiment)
 
 
 def _survivors(rows: Sequence[LedgerRow]) -> Iterator[Anomaly]:
@@ -233,13 +241,14 @@ def _drift(rows: Sequence[LedgerRow], masters: Sequence[Master]) -> Iterator[Ano
             yield _anomaly("noise-drift", text, master.experiment)
 
 
-def _offsets(rows: Sequence[LedgerRow], masters: Sequence[Master]) -> Iterator[Anomaly]:
-    for found in offsets(rows, masters):
+def _offsets(rows: Sequence[LedgerRow]) -> Iterator[Anomaly]:
+    for found in offsets(rows):
+        way = "higher" if found.offset > 0 else "lower"
         text = (
-            f"on {found.place} master {found.master.commit[:12]} measures {found.here:.5g}, "
-            f"elsewhere {found.elsewhere:.5g}: {found.errors:.1f} standard errors apart"
+            f"on {found.place} the same programs measure {abs(found.offset):.4g} {way} than "
+            f"elsewhere: {found.errors:.1f} standard errors"
         )
-        yield _anomaly("off-host-drift", text, found.master.experiment)
+        yield _anomaly("off-host-drift", text)
 
 
 def _changes(rows: Sequence[LedgerRow]) -> Iterator[Anomaly]:

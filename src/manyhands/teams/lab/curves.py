@@ -4,9 +4,9 @@ A training that prints one JSON object to a line, with a whole ``step`` and numb
 curve: ``{"step": 12, "loss": 3.1, "lr_multiplier": 0.5, …}``. The names that trackers know are in
 `NAMES`; others are shown under their own.
 
-Invariant: it is what code that an agent edited says of itself. It is shown, and nothing is decided
-by it. Only finite numbers are taken, under plain names, and a bounded part of them; what grows
-back is left out, so the steps of a curve grow.
+Invariant: it is what code that an agent edited says of itself. It is shown; the one thing that it
+decides is whether the training that printed it goes on (`pruning`). Only finite numbers are taken,
+under plain names, and a bounded part of them; what grows back is left out, so steps grow.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ async def ledger_rows(
     for row in rows:
         await run.record(f"row-{row.row}", "lab:row", row.model_dump(mode="json"))
     lab.rows += rows
-    lab.uneven = lab.uneven or any(offsets(lab.rows, (lab.master,)))
+    lab.uneven = lab.uneven or any(offsets(lab.rows))
     return rows
 
 

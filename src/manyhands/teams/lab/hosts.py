@@ -1,4 +1,4 @@
-"""What ran on which kind of machine, and where a master measures otherwise than elsewhere.
+"""What ran on which kind of machine, and where programs measure otherwise than elsewhere.
 
 Invariant: what is known here grows at places that a replay passes in the same order, and not while
 runs go on side by side.
@@ -11,21 +11,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from manyhands.teams.lab.records import LedgerRow, Master, Measurement, Verdict
+from manyhands.teams.lab.pruning import Rungs, Watcher
+from manyhands.teams.lab.records import LedgerRow, Measurement, Phase
 
-#: Two means of one master may be so many standard errors apart.
+#: The same programs may be so many standard errors apart in two places.
 APART = 4.0
-#: From so few runs nothing is said of a kind of machine, or of a slot.
-FEWEST = 3
+#: From fewer runs in a place, or fewer replicates in all, nothing is said.
+FEWEST, FREEDOM = 3, 12
 
 
 @dataclass(slots=True)
 class Hosts:
-    """What ran where. ``since``: runs on each kind since the last one of a master."""
+    """What ran where. ``since``: runs on each kind since the last one of a master; ``curves``: by
+    program and kind; ``screened``: those of screenings, oldest first."""
 
     metrics: dict[tuple[str, str, int], float] = field(
         default_factory=dict[tuple[str, str, int], float]
     )
+    curves: dict[tuple[str, str], list[Rungs]] = field(
+        default_factory=dict[tuple[str, str], list[Rungs]]
+    )
+    screened: list[Rungs] = field(default_factory=list[Rungs])
     slots: dict[str, int] = field(default_factory=dict[str, int])
     since: Counter[str] = field(default_factory=Counter[str])
 
@@ -37,12 +43,29 @@ class Hosts:
             self.since[m.host] += 1
             if m.candidate == master:
                 self.since[m.host] = 0
+            if m.rungs:
+                self.curves.setdefault((m.candidate, m.host), []).append(m.rungs)
+                if m.phase is Phase.SCREEN:
+                    self.screened.append(m.rungs)
             if m.metric is not None:
                 self.metrics[m.candidate, m.host, m.seed] = m.metric
 
     @property
     def several(self) -> bool:
         return len(self.slots) > 1
+
+    @property
+    def only(self) -> str:
+        """The one kind of machine that there is ('': none is known, or several are)."""
+        return next(iter(self.slots)) if len(self.slots) == 1 else ""
+
+    def watcher(self, master: str, phase: Phase, *, prunes: bool) -> Watcher:
+        """For a run that begins now. Its kind of machine is not known yet: where there are several,
+        their curves are not told apart, and nothing is ended for falling behind."""
+        known = [] if self.several else [r for (c, _), r in self.curves.items() if c == master]
+        mine = [rungs for curves in known for rungs in curves]
+        ends = prunes and phase is Phase.SCREEN
+        return Watcher(mine, tuple(self.screened), prunes=ends)
 
     def metric(self, commit: str, like: Measurement) -> float | None:
         """What ``commit`` measured with the same seed on the same kind of machine."""
@@ -54,62 +77,71 @@ class Hosts:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """A master measures otherwise in one ``place`` than in the others; ``errors``: by how many
-    standard errors."""
+    """In one ``place`` the same programs measure otherwise than in the others, by ``offset`` in the
+    metric's unit; ``errors``: by how many standard errors."""
 
-    master: Master
     place: str
-    here: float
-    elsewhere: float
+    offset: float
     errors: float
 
 
-def offsets(rows: Sequence[LedgerRow], masters: Sequence[Master]) -> Iterator[Apart]:
-    """Kinds of machines, and slots of one kind, on which a master measures otherwise."""
-    for master in masters:
-        mine = [r for r in rows if r.candidate == master.commit and _of_master(r)]
-        if master.noise_sd <= 0:
+def offsets(rows: Sequence[LedgerRow]) -> Iterator[Apart]:
+    """Kinds of machines, and slots of one kind, on which programs measure otherwise.
+
+    Each program that ran in a place and elsewhere gives one difference of means; they are averaged
+    with the inverses of their variances as weights.
+    """
+    kinds = defaultdict[str, list[LedgerRow]](list)
+    for row in rows:
+        if row.metric is not None and row.started_at:
+            kinds[row.host].append(row)
+    yield from _apart([(r.host or "unknown machines", r) for same in kinds.values() for r in same])
+    for host, same in kinds.items():
+        yield from _apart([(f"slot {r.slot}{' of ' * bool(host)}{host}", r) for r in same])
+
+
+def _apart(placed: Sequence[tuple[str, LedgerRow]]) -> Iterator[Apart]:
+    places = list(dict.fromkeys(place for place, _ in placed))
+    programs = defaultdict[str, dict[str, list[float]]](lambda: defaultdict(list))
+    for place, row in placed:
+        programs[row.candidate][place].append(row.metric or 0.0)
+    if len(places) < 2:
+        return
+    noise = _spread([v for cells in programs.values() for v in cells.values()])
+    for place in places:
+        found = _difference(programs.values(), place)
+        if found is None or noise is None:
             continue
-        by_host = _grouped((r.host or "the machine", r) for r in mine)
-        yield from _apart(master, by_host)
-        for host, there in by_host.items():
-            slots = _grouped((f"slot {r.slot} of {host}", r) for r in there if r.slot >= 0)
-            yield from _apart(master, slots)
-
-
-def _of_master(row: LedgerRow) -> bool:
-    return row.metric is not None and row.verdict in (Verdict.BASELINE, Verdict.PROMOTED)
-
-
-def _grouped(rows: Iterable[tuple[str, LedgerRow]]) -> dict[str, list[LedgerRow]]:
-    found: dict[str, list[LedgerRow]] = defaultdict(list)
-    for place, row in rows:
-        found[place].append(row)
-    return found
-
-
-def _apart(master: Master, places: dict[str, list[LedgerRow]]) -> Iterator[Apart]:
-    """Each place against all others: the difference of the means over its standard error, with the
-    noise that the master was promoted with, or that of these runs where it is larger."""
-    values = {place: [r.metric or 0.0 for r in rows] for place, rows in places.items()}
-    for place, here in values.items():
-        others = [v for other, found in values.items() if other != place for v in found]
-        if len(here) < FEWEST or len(others) < FEWEST:
-            continue
-        error = (
-            max(master.noise_sd, _spread(here, others)) * (1 / len(here) + 1 / len(others)) ** 0.5
-        )
-        away = abs(fmean(here) - fmean(others)) / error
-        if away > APART:
-            yield Apart(master, place, fmean(here), fmean(others), away)
-            if len(values) == 2:  # the other one says the same
+        offset, error = found[0], noise * found[1]
+        if error > 0 and abs(offset) > APART * error:
+            yield Apart(place, offset, abs(offset) / error)
+            if len(places) == 2:  # the other one says the same
                 return
 
 
-def _spread(*groups: Sequence[float]) -> float:
-    """Standard deviation within the groups, pooled."""
+def _difference(
+    programs: Iterable[dict[str, list[float]]], place: str
+) -> tuple[float, float] | None:
+    """Of the place and the others: the mean difference, and its standard error in units of the
+    noise of one run. None for too little to say."""
+    weights = total = 0.0
+    count = 0
+    for cells in programs:
+        here = cells.get(place, [])
+        others = [v for other, values in cells.items() if other != place for v in values]
+        if here and others:
+            weight = 1 / (1 / len(here) + 1 / len(others))
+            weights += weight
+            total += weight * (fmean(here) - fmean(others))
+            count += min(len(here), len(others))
+    return None if count < FEWEST else (total / weights, weights**-0.5)
+
+
+def _spread(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation of one run, within programs and places. None: too few runs to say."""
+    freedom = sum(len(group) - 1 for group in groups)
     squares = sum((v - fmean(group)) ** 2 for group in groups for v in group)
-    return (squares / (sum(map(len, groups)) - len(groups))) ** 0.5
+    return (squares / freedom) ** 0.5 if freedom >= FREEDOM else None
 
 
 def changes(rows: Sequence[LedgerRow]) -> Iterator[tuple[int, str, str]]:

@@ -19,6 +19,7 @@ from manyhands import published
 from manyhands.errors import Halted, StepFailed, StudyError
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 from manyhands.runtime import Run
+from manyhands.teams.lab.pruning import Ended, Watcher
 from manyhands.teams.lab.records import Measurement, Phase
 from manyhands.teams.lab.state import NOT_RUN, OUTLIVED, Lab
 from manyhands.teams.lab.study import Study
@@ -113,10 +114,15 @@ async def _in_slot(
         started = time.time()
         await lab.repository.export(commit, folder / "src")
         (folder / "out").mkdir(parents=True)
-        trained = await lab.jobs.run(_training(lab, key, folder, commit, seed, slot, phase))
+        prunes = lab.study.config.pruning.enabled
+        watcher = lab.hosts.watcher(lab.master.commit, phase, prunes=prunes)
+        spec = _training(lab, key, folder, commit, seed, slot, phase)
+        trained, ended_by = await _watched(lab, spec, watcher)
         values: dict[str, float | None] = {"metric": None, "holdout": None}
         exit, detail = trained.exit.value, trained.detail or _last_line(trained)
-        if trained.survivors:
+        if ended_by is not None:
+            exit, detail = ended_by.exit, ended_by.why
+        elif trained.survivors:
             exit = OUTLIVED
             detail = f"{trained.survivors} left-over processes outlived the run and were ended"
         elif trained.exit is JobExit.OK:
@@ -144,7 +150,18 @@ async def _in_slot(
         log=log,
         cost_usd=trained.cost_usd,
         host=trained.host,
+        rungs=watcher.rungs,
     )
+
+
+async def _watched(lab: Lab, spec: JobSpec, watcher: Watcher) -> tuple[JobResult, Ended | None]:
+    """How it ended; what has ended it early, if something has."""
+    began = time.monotonic()
+    try:
+        return await lab.jobs.run(spec, watcher), None
+    except Ended as ended:
+        seconds = time.monotonic() - began
+        return JobResult(JobExit.FAILED, None, seconds, 0.0, 0.0, "", host=lab.hosts.only), ended
 
 
 def _training(

@@ -134,7 +134,8 @@ class Measurement(Record):
 
     ``metric`` is None unless ``exit`` is ``ok`` and the evaluator gave a finite number.
     ``candidate`` and ``parent`` are commit hashes. Times are seconds, memory MB (peak, whole tree).
-    ``host``: the kind of machine that trained it ('': not known).
+    ``host``: the kind of machine that trained it ('': not known). ``rungs``: what the training said
+    of its loss on the way (`pruning.RUNGS`).
     """
 
     key: str
@@ -153,6 +154,7 @@ class Measurement(Record):
     log: str = ""
     cost_usd: float = 0.0
     host: str = ""
+    rungs: tuple[float | None, ...] = ()
 
 
 class GateDecision(Record):

@@ -142,6 +142,13 @@ class Drift(Section):
     every: Annotated[int, Field(ge=0)] = 25
 
 
+class Pruning(Section):
+    """``enabled``: screenings whose own curve falls far behind the master's are ended early. Needs
+    a training that prints ``{"step": …, "loss": …, "remaining_steps": …}``."""
+
+    enabled: bool = True
+
+
 class SettingRange(Section):
     """Where a setting is searched: between ``low`` and ``high``, or among ``choices``."""
 
@@ -165,4 +172,5 @@ class StudyConfig(Section):
     promotion: Promotion = Promotion()
     ablation: AblationRules = AblationRules()
     drift: Drift = Drift()
+    pruning: Pruning = Pruning()
     settings: dict[str, SettingRange] = {}

@@ -20,6 +20,7 @@ from manyhands.ports import JobExit, JobRunner
 from manyhands.teams.lab.cast import Brief, Cast
 from manyhands.teams.lab.gate import GateSettings, gate_at
 from manyhands.teams.lab.hosts import Hosts
+from manyhands.teams.lab.pruning import PRUNED
 from manyhands.teams.lab.records import (
     Ablation,
     Experiment,
@@ -41,7 +42,6 @@ FOLDER = ".manyhands"
 
 #: How a run ends whose processes went on after it: no metric is taken from it.
 OUTLIVED = "outlived"
-
 
 #: How a run ends that could not be begun, in a study that wraps up.
 NOT_RUN = "not_run"
@@ -304,6 +304,7 @@ class Candidate:
             JobExit.TIMED_OUT.value: Verdict.TIMED_OUT,
             OUTLIVED: Verdict.REJECTED,
             NOT_RUN: Verdict.INCONCLUSIVE,
+            PRUNED: Verdict.NOT_BETTER,
         }
         self.end(verdicts.get(run.exit, Verdict.CRASHED), run.exit, run.detail)
 
@@ -373,8 +374,8 @@ def dropped_of(ablation: Ablation | None) -> frozenset[str]:
 @dataclass(slots=True)
 class Lab:
     """One study in progress. ``runs``: training runs begun so far, over all phases. ``made``: the
-    experiment and the hypothesis of each commit. ``canaries``: how many there were. ``uneven``: a
-    master measures otherwise in one place than in the others. ``ending``: the rounds are over, and
+    experiment and the hypothesis of each commit. ``canaries``: how many there were. ``uneven``:
+    programs measure otherwise in one place than in the others. ``ending``: the rounds are over, and
     what was held back for the end may be used."""
 
     order: Order

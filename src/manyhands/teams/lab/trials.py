@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from manyhands.teams.lab.axes import Axis, axis_of, read_value
 from manyhands.teams.lab.ledger import finite
 from manyhands.teams.lab.memory import in_force, value_text
+from manyhands.teams.lab.pruning import PRUNED
 from manyhands.teams.lab.records import Experiment, Hypothesis, Literalish, Master, Note, Verdict
 from manyhands.teams.lab.settings import Setting
 
+#: What was ended early for falling behind counts as so many standard deviations worse.
+BEHIND = 8.0
 _FAILED = (Verdict.CRASHED, Verdict.TIMED_OUT)
 
 
@@ -115,7 +118,7 @@ def _points(
         axis = axes.get(change.setting) if change.kind == "setting" else None
         if axis is None or change.value is None or not axis.has(change.value):
             continue
-        gain = _gain(experiment)
+        gain = -BEHIND * master.noise_sd if experiment.rule == PRUNED else _gain(experiment)
         if gain is None and not _failed(experiment):
             continue
         later = since.get(experiment.parent, {}).get(change.setting, 0.0)
