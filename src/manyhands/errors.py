@@ -30,6 +30,7 @@
     ├── StepFailed               a step ended in failure (live and on replay alike)
     ├── InDoubt                  a ``once`` step was started and never finished: a person decides
     ├── Halted                   nothing goes on until a person has done something; resumable
+    │   └── DiskFull             there is no room for what a step writes
     ├── BudgetExceeded           a reservation that does not fit
     ├── RunEnded                 a command ended the run
     │   ├── RunStopped           ``stop``
@@ -65,6 +66,8 @@ third. ``str(error)`` is both, on two lines.
 """
 
 from __future__ import annotations
+
+import errno
 
 
 class ManyhandsError(Exception):
@@ -176,6 +179,21 @@ class Halted(ManyhandsError):
     when it is resumed."""
 
     exit_code = 12
+
+
+class DiskFull(Halted):
+    """There is no room on a disk of this machine. It says nothing of what was being done."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, next="free some space and resume: what has ended is kept")
+
+    @classmethod
+    def behind(cls, error: BaseException) -> DiskFull | None:
+        """What ``error`` means where it, or what a job could not be run for, is a full disk."""
+        cause = error.__cause__ if isinstance(error, JobError) else error
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return cls(str(error) if error is not cause else f"{cause.filename}: {cause.strerror}")
+        return None
 
 
 class BudgetExceeded(ManyhandsError):

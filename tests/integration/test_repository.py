@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.errors import RepositoryError
-from manyhands.teams.lab.git import Done, Git
+from manyhands.errors import DiskFull, RepositoryError
+from manyhands.teams.lab.git import Done, Git, failure
 from manyhands.teams.lab.records import FileEdit
 from manyhands.teams.lab.repository import Repository
 
@@ -342,6 +342,27 @@ class TestRefs:
         letting = asyncio.create_task(let_go())
         assert await repository.advance(ref, "HEAD", await repository.head())
         await letting
+
+    async def test_a_lock_of_one_that_was_killed(
+        self, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("manyhands.teams.lab.git._TRIES", 2)
+        ref, head = "refs/manyhands/run-1/master", await repository.head()
+        await repository.keep(ref, head)
+        lock = repository.git.folder / f"{ref}.lock"
+        for set_again in (repository.advance(ref, head, head), repository.keep(ref, head)):
+            lock.touch()
+            await set_again
+            assert not lock.exists()
+        (repository.git.folder / "refs/heads/main.lock").touch()
+        assert await repository.advance(ref, head, head), "others' locks stay"
+        assert (repository.git.folder / "refs/heads/main.lock").exists()
+
+    async def test_no_room_is_not_a_fault_of_the_repository(self, repository: Repository) -> None:
+        said = "error: unable to write file: No space left on device\nfatal: it cannot be"
+        error = failure(repository.dir, ("write-tree",), Done(128, b"", said))
+        assert isinstance(error, DiskFull)
+        assert error.next == "free some space and resume: what has ended is kept"
 
     async def test_other_refs_are_the_user_s(self, repository: Repository) -> None:
         for ref in (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar, cast
 
-from manyhands.errors import Halted, InDoubt, RunEnded, RunKilled, RunStopped
+from manyhands.errors import DiskFull, Halted, InDoubt, RunEnded, RunKilled, RunStopped
 from manyhands.runtime.events import Status, Type
 from manyhands.runtime.execution import Execution
 
@@ -33,7 +33,7 @@ async def outcome(execution: Execution, error: BaseException) -> BaseException:
         about = {"key": doubt.key, "message": doubt.what}
         await execution.append(Type.RUN_BLOCKED, "", about)
         return doubt
-    halted = part(error, Halted)
+    halted = part(error, Halted) or DiskFull.behind(error)
     if halted is not None:
         execution.ended = True
         about = {"kind": type(halted).__name__, "message": _text_of(halted)}

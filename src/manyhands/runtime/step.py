@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from manyhands.errors import (
     BudgetExceeded,
+    DiskFull,
     Halted,
     InDoubt,
     JournalError,
@@ -276,6 +277,8 @@ def _reason(running: Running, error: BaseException) -> tuple[str, str]:
     """Kind and message of a failure. Raises ``error`` itself where it is not the step's own."""
     if isinstance(error, (JournalError, RunEnded, InDoubt, Halted)):
         raise error
+    if (full := DiskFull.behind(error)) is not None:
+        raise full from error
     if isinstance(error, asyncio.CancelledError):
         if running.foreign:
             raise error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,14 +80,15 @@ async def conclude(run: Run, lab: Lab, reason: str) -> Outcome:
 
 
 async def leave_word(lab: Lab, halted: Halted) -> None:
-    """The exports and the report as they stand, for who finds the study halted. Not journaled: the
-    study goes on from where it was."""
+    """The exports and the report as they stand, for who finds the study halted, as far as there is
+    room for them. Not journaled: the study goes on from where it was."""
     if not lab.rows:
         return
-    await asyncio.to_thread(_export, lab)
     view = view_of(lab, now := time.time())
     state = f"halted: {halted.what}"
-    await asyncio.to_thread(write_report, view, lab.places.run, facts(view, now), now, state)
+    with suppress(OSError):
+        await asyncio.to_thread(_export, lab)
+        await asyncio.to_thread(write_report, view, lab.places.run, facts(view, now), now, state)
 
 
 def _outcome(lab: Lab, reason: str, branch: str) -> dict[str, Any]:

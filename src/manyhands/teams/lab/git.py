@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyhands.errors import RepositoryError
+from manyhands.errors import DiskFull, ManyhandsError, RepositoryError
 
 #: `git merge-tree --write-tree` is from this version.
 OLDEST = (2, 38)
@@ -48,6 +48,7 @@ _REPRODUCIBLE = (
 )
 _LOCKED = re.compile(r"\.lock'?: File exists|cannot lock ref|Another git process", re.IGNORECASE)
 _MOVED = re.compile(r"but expected|reference already exists|unable to resolve reference")
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _TRIES = 6
 _PAUSE = 0.05
 
@@ -91,7 +92,7 @@ class Git:
     async def ok(
         self, *words: str, input: bytes | None = None, env: Mapping[str, str] | None = None
     ) -> Done:
-        """As a call; raises `RepositoryError` if git fails."""
+        """As a call; raises `RepositoryError` if git fails, `DiskFull` if for want of room."""
         done = await self(*words, input=input, env=env)
         if done.code != 0:
             raise failure(self.top, words, done)
@@ -135,8 +136,11 @@ async def _run(argv: list[str], input: bytes | None, env: Mapping[str, str], cwd
     return Done(process.returncode or 0, out, err.decode("utf-8", "replace").strip())
 
 
-def failure(top: Path, words: tuple[str, ...], done: Done) -> RepositoryError:
+def failure(top: Path, words: tuple[str, ...], done: Done) -> ManyhandsError:
+    """What to raise: a `RepositoryError`, or `DiskFull`."""
     said = done.err.splitlines()[-1] if done.err else "it said nothing"
+    if _FULL.search(done.err):
+        return DiskFull(f"{top}: git {words[0]}: there is no space left")
     return RepositoryError(
         f"{top}: git {words[0]} failed with {done.code}: {said}",
         next=f"see what `git -C {top} {words[0]}` says, and mend the repository",

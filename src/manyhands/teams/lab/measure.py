@@ -7,6 +7,7 @@ export of the protected files, on the artifact alone; never from what the traini
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from manyhands import published
-from manyhands.errors import Halted, StepFailed, StudyError
+from manyhands.errors import DiskFull, Halted, StepFailed, StudyError
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 from manyhands.runtime import Run
 from manyhands.teams.lab.pruning import Ended, Watcher
@@ -158,10 +159,20 @@ async def _watched(lab: Lab, spec: JobSpec, watcher: Watcher) -> tuple[JobResult
     """How it ended; what has ended it early, if something has."""
     began = time.monotonic()
     try:
-        return await lab.jobs.run(spec, watcher), None
+        return await _run_job(lab, spec, watcher), None
     except Ended as ended:
         seconds = time.monotonic() - began
         return JobResult(JobExit.FAILED, None, seconds, 0.0, 0.0, "", host=lab.hosts.only), ended
+
+
+async def _run_job(lab: Lab, spec: JobSpec, watcher: Watcher | None = None) -> JobResult:
+    """Raises `DiskFull` for one that failed for want of room that it was to have: by its own words,
+    and as the disk shows. It says nothing of the program."""
+    result = await lab.jobs.run(spec, watcher)
+    said = result.exit is JobExit.FAILED and os.strerror(errno.ENOSPC) in result.log_tail
+    if said and shutil.disk_usage(spec.out).free < spec.limits.disk_mb * 1e6:
+        raise DiskFull(f"{spec.out}: {_last_line(result)}")
+    return result
 
 
 def _training(
@@ -238,7 +249,7 @@ async def _evaluate(
         slot=slot,
         trusted=True,
     )
-    result = await lab.jobs.run(spec)
+    result = await _run_job(lab, spec)
     if result.exit is not JobExit.OK:
         return None, f"evaluator {result.exit}: {result.detail or _last_line(result)}"
     return read_metric(result.log_tail, study)
@@ -345,7 +356,7 @@ async def _prepare(lab: Lab) -> None:
         network=True,
         trusted=True,
     )
-    result = await lab.jobs.run(spec)
+    result = await _run_job(lab, spec)
     if result.exit is not JobExit.OK:
         raise StudyError(
             f"prepare {result.exit} (code {result.code}): {_last_line(result)}",

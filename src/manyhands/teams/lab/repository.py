@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyhands.errors import RepositoryError
-from manyhands.teams.lab.git import OLDEST, Git, failure, find_git
+from manyhands.teams.lab.git import OLDEST, Done, Git, failure, find_git
 from manyhands.teams.lab.paths import SKIPPED, is_plain
 from manyhands.teams.lab.records import FileEdit
 
@@ -306,7 +306,9 @@ class Repository:
 
     async def keep(self, ref: str, commit: str) -> None:
         """Point ``ref`` at ``commit``, so that git never collects it."""
-        await self.git.ok("update-ref", _own(ref), commit)
+        done = await self._update(_own(ref), commit)
+        if done.code != 0:
+            raise failure(self.dir, ("update-ref",), done)
 
     async def advance(self, ref: str, new: str, expected: str | None) -> bool:
         """Move ``ref`` from ``expected`` (None: from not being there) to ``new``, atomically.
@@ -315,13 +317,23 @@ class Repository:
         a step that was killed may be repeated. A branch that is checked out is refused.
         """
         await self._not_checked_out(_own(ref))
-        done = await self.git("update-ref", ref, new, expected or _NOWHERE)
+        done = await self._update(ref, new, expected or _NOWHERE)
         if done.code == 0:
             return True
         present = await self.resolve(ref)
         if present == expected:
             raise failure(self.dir, ("update-ref",), done)
         return present == new
+
+    async def _update(self, ref: str, *words: str) -> Done:
+        """The refs of a run are one process's alone: a lock that outlasts all tries was left by a
+        git that was killed with an earlier one, and goes."""
+        done = await self.git("update-ref", ref, *words)
+        if done.code != 0 and f"{ref}.lock': File exists" in done.err:
+            lock = await self.git.ok("rev-parse", "--git-path", f"{ref}.lock")
+            (self.git.top / lock.text).unlink(missing_ok=True)
+            done = await self.git("update-ref", ref, *words)
+        return done
 
     async def _not_checked_out(self, ref: str) -> None:
         if not ref.startswith("refs/heads/"):
