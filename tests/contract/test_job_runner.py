@@ -138,10 +138,6 @@ async def test_a_killed_harness_takes_its_jobs_along(level: str, tmp_path: Path)
         from dataclasses import replace
         from pathlib import Path
         from manyhands.adapters.jobs.local import LocalJobRunner
-from manyhands.adapters.jobs.away import Patience
-from manyhands.adapters.jobs.ssh import SshJobRunner, SshSettings
-from manyhands.adapters.jobs.ssh_line import Target
-from manyhands.testing.sshd import SshServer
         from manyhands.testing.jobs import python_job
         spec = python_job(Path({str(tmp_path)!r}), {job!r}, key="killed/1")
         asyncio.run(LocalJobRunner({level!r}).run(spec, lambda _: print("begun", flush=True)))

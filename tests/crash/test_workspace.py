@@ -53,6 +53,7 @@ def test_killed_at_some_commits(victims: Victims, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("bubblewrap")
+@pytest.mark.slow
 def test_killed_at_some_commits_in_real_sandboxes(victims: Victims, tmp_path: Path) -> None:
     ending = whole(victims, tmp_path, True)
     chosen = random.Random(6).sample(list(crash_points(ending.commits)), 6)

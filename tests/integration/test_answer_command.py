@@ -61,6 +61,7 @@ def test_killed_with_9_it_goes_on_where_it_was(shell: Project) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_recorded_answer_is_replayed_to_the_byte(shell: Project) -> None:
     recorded = shell.ask("--record", "tape.jsonl")
     (shell.folder / "script.json").unlink()
@@ -89,6 +90,7 @@ def test_bad_input_is_told_before_anything_runs(
     assert says in str(error)
 
 
+@pytest.mark.slow
 def test_memory_is_listed_shown_marked_stale_and_forgotten(shell: Project) -> None:
     shell.ask("--memory")
     listed = json.loads(shell("memory", "list", "--json"))

@@ -225,6 +225,7 @@ def past_preflight(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
         return run_corpus(tmp_path_factory.mktemp("past"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cheat", CORPUS, ids=lambda c: c.name)
 def test_verdict_past_preflight(cheat: Cheat, past_preflight: Aftermath) -> None:
     experiment = past_preflight.found[cheat.name]
@@ -238,7 +239,9 @@ def test_verdict_with_preflight(cheat: Cheat, with_preflight: Aftermath) -> None
     assert (experiment.verdict, experiment.rule) == expected, experiment.comment
 
 
-@pytest.mark.parametrize("which", ["with_preflight", "past_preflight"])
+@pytest.mark.parametrize(
+    "which", ["with_preflight", pytest.param("past_preflight", marks=pytest.mark.slow)]
+)
 def test_nothing_else_is_harmed(which: str, request: pytest.FixtureRequest) -> None:
     after: Aftermath = request.getfixturevalue(which)
     assert [p.name for p in after.canaries.iterdir()] == ["ledger"]

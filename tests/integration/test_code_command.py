@@ -75,6 +75,7 @@ def test_apply_writes_the_change_that_passed_its_check(shell: Shop) -> None:
     assert shell.check()
 
 
+@pytest.mark.slow
 def test_a_folder_that_changed_meanwhile_is_not_overwritten(shell: Shop) -> None:
     shell.code("--run-id", "made")
     mine = shell.repo / "stock.py"
@@ -97,6 +98,7 @@ def test_killed_with_9_it_goes_on_where_it_was(shell: Shop) -> None:
     assert shell.check()
 
 
+@pytest.mark.slow
 def test_secrets_and_what_is_excluded_are_not_copied(shell: Shop) -> None:
     (shell.repo / ".env").write_text("KEY=1\n")
     (shell.repo / ".env.example").write_text("KEY=\n")

@@ -320,6 +320,7 @@ async def test_a_cancelled_refresh_is_gone_on_with(folder: Path, path: Path) -> 
         assert found.changed < 300
 
 
+@pytest.mark.slow
 async def test_the_standard_library_s_documentation(folder: Path, path: Path) -> None:
     files = stdlib.write(folder, 10_000)
     async with opened(folder, path) as library:

@@ -23,14 +23,17 @@ from manyhands.teams.lab.preflight import RULES
 from manyhands.teams.lab.records import Verdict
 from manyhands.teams.lab.reviewer import RULES as REVIEW_RULES
 from manyhands.teams.lab.schema import (
+    AblationRules,
     About,
     Data,
+    Drift,
     Files,
     Limits,
     Metric,
     Papers,
     Prepare,
     Promotion,
+    Pruning,
     Section,
     Slots,
     StudyBudget,
@@ -202,6 +205,9 @@ def test_the_reference_names_every_key_of_study_toml() -> None:
         "slots": Slots,
         "budget": StudyBudget,
         "promotion": Promotion,
+        "ablation": AblationRules,
+        "drift": Drift,
+        "pruning": Pruning,
     }
     assert {*sections, "settings"} == set(StudyConfig.model_fields)
     keys = [f"{name}.{key}" for name, model in sections.items() for key in model.model_fields]

@@ -98,6 +98,7 @@ def test_export_is_read_back_to_the_identical_journal(
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_study_is_resumed_by_its_folder(shell: Shell, study: Path) -> None:
     process = shell.start("lab", "run", str(study), "--runs", "20", "--run-id", "cut")
     wait_for_runs(study, 4)

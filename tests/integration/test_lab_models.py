@@ -126,6 +126,7 @@ async def test_a_mixed_team_model_ideas_and_hands_algorithm_plans(tmp_path: Path
     assert any(e.verdict is Verdict.PROMOTED for e in view.experiments)
 
 
+@pytest.mark.slow
 async def test_a_model_that_never_answers_is_stood_in_for(tmp_path: Path) -> None:
     model = ScriptedModel(lambda request: say(""))
     study = lay_out("regression", tmp_path / "study")
@@ -167,6 +168,7 @@ async def test_a_hybrid_gives_the_space_and_the_optimiser_the_numbers(tmp_path: 
     assert {e.hypothesis.kind for e in view.experiments} == {"structural", "setting"}
 
 
+@pytest.mark.slow
 async def test_a_hybrid_whose_model_names_nothing_of_use_is_stood_in_for(tmp_path: Path) -> None:
     lost = {"settings": [{"setting": "NO_SUCH"}, {"setting": "RATE", "low": 5, "high": 9}]}
     model = ScriptedModel(lambda request: answer(lost))
@@ -180,6 +182,7 @@ async def test_a_hybrid_whose_model_names_nothing_of_use_is_stood_in_for(tmp_pat
     )
 
 
+@pytest.mark.slow
 async def test_a_planner_that_is_advised_takes_what_the_optimiser_proposes(tmp_path: Path) -> None:
     asked: list[str] = []
 

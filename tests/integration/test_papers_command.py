@@ -58,6 +58,7 @@ def test_search_and_read(shell: Shell) -> None:
     assert passages[0]["id"] == f"{WARMDOWN.id}#1"
 
 
+@pytest.mark.slow
 def test_what_a_paper_says_moves_no_cursor(shell: Shell) -> None:
     for words in (("kelp",), ("kelp", "--json"), ("--read", HOSTILE.id)):
         told = shell("lab", "papers", *words)

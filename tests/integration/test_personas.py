@@ -159,6 +159,7 @@ async def check(count: int) -> None:
         assert not (outcome.complete and not outcome.feasible)
 
 
+@pytest.mark.slow
 async def test_kept_going_they_finish_and_stop() -> None:
     await check(20)
 

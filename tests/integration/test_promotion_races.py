@@ -15,6 +15,7 @@ from tests.studies.casts import proposing, run_study, workflow_of
 pytestmark = pytest.mark.needs("bubblewrap")
 
 
+@pytest.mark.slow
 async def test_two_that_win_at_once_both_keep_their_wins(tmp_path: Path) -> None:
     study = lay_out("regression", tmp_path / "study")
     cast = proposing([("RATE", 0.009), ("STEP_LIMIT", 800)])
@@ -33,6 +34,7 @@ async def test_two_that_win_at_once_both_keep_their_wins(tmp_path: Path) -> None
     assert "STEP_LIMIT = 800" in text
 
 
+@pytest.mark.slow
 async def test_a_change_that_the_new_master_has_already_is_stale(tmp_path: Path) -> None:
     study = lay_out("regression", tmp_path / "study")
     cast = proposing([("RATE", 0.009), ("RATE", 0.0090000001)])
@@ -42,6 +44,7 @@ async def test_a_change_that_the_new_master_has_already_is_stale(tmp_path: Path)
     assert len(view.masters) == 1 + verdicts.count(Verdict.PROMOTED)
 
 
+@pytest.mark.slow
 async def test_a_forked_study_promotes_on_refs_of_its_own(tmp_path: Path) -> None:
     study = lay_out("regression", tmp_path / "study")
     cast = proposing([("RATE", 0.009)])

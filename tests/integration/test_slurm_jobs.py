@@ -44,6 +44,7 @@ def runner(folder: Path, **patience: Any) -> SlurmJobRunner:
     return SlurmJobRunner(LocalJobRunner(), SlurmSettings(folder / "there", patience=named))
 
 
+@pytest.mark.slow
 async def test_what_a_machine_takes_is_begun_anew(played: PlayedSlurm, tmp_path: Path) -> None:
     played.plan("preempt", "node_fail")
     result = await runner(tmp_path).run(python_job(tmp_path, SLOW))

@@ -222,6 +222,7 @@ def test_a_host_is_named_as_usual(text: str) -> None:
 # ---------------------------------------------------------------- data that jobs share
 
 
+@pytest.mark.slow
 async def test_data_are_sent_once_and_checked(sshd: SshServer, tmp_path: Path) -> None:
     """What was damaged there is noticed by its checksum, and sent again."""
     data = tmp_path / "data"

@@ -88,7 +88,7 @@ def end_of_campaign(
         return Made(commit=_name(_parts(commit) - {int(e.id[1:]) for e in changes}))
 
     async def measure(
-        run: Any, lab: Any, commit: str, seed: int, phase: Any, *, holdout: bool = False
+        run: Any, lab: Any, commit: str, seed: int, phase: Any, **_: Any
     ) -> Measurement:
         lab.runs += 1
         parts = _parts(commit)

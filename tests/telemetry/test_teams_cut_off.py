@@ -50,7 +50,7 @@ def check(path: Path, spent_tokens: int, requests: int) -> None:
 
 
 @pytest.mark.parametrize("team", [Answering, Coding])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 async def test_a_team_that_is_cut_off_again_and_again(
     tmp_path: Path, team: type[Stage], seed: int
 ) -> None:

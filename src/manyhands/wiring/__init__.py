@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from manyhands.adapters.models.discovery import USUAL_PORTS, CachedFile, ServedModel, Server
 from manyhands.adapters.models.embedded_download import Progress as Download
 from manyhands.adapters.models.probe import Check, Found, Probe, probe
+from manyhands.agents.role import HUMAN
 from manyhands.config import MANNERS, PLANNERS, Config, RoleSpec, home, role_spec
 from manyhands.errors import ConfigError, RoleError
 from manyhands.ports import JobRunner, Model, PaperIndex
@@ -281,13 +282,16 @@ def cast_of(
     papers: PaperIndex | None = None,
     planning: RoleSpec = _USUAL,
 ) -> Cast:
-    """Algorithms in every role but those that have a model. ``planning``: see `planning_of`."""
+    """Algorithms in every role but those that have a model. ``planning``: see `planning_of`; a
+    person plans alone, unless it says otherwise."""
     from manyhands.teams.lab.agents import with_models  # noqa: PLC0415 - optional extra
     from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - optional extra
 
-    kind, manner = planning.how or PLANNERS[0], MANNERS[0]
+    planners = models.get("planner", ())
+    usual = "single" if planners and planners[0].name == HUMAN else MANNERS[0]
+    kind, manner = planning.how or PLANNERS[0], usual
     if planning.models:
-        kind, manner = PLANNERS[0], planning.how or MANNERS[0]
+        kind, manner = PLANNERS[0], planning.how or usual
     return with_models(
         cast_of_algorithms(order.seed, cast("Kind", kind)),
         models,
