@@ -103,12 +103,12 @@ async def test_200_experiments_survive_ten_deaths_a_full_disk_and_more(
 ) -> None:
     chaos = begin(tmp_path, disk, 1, experiments=50, kills=8, pace=(12, 30))
     chaos.slots = 4  # rounds are twice as large: more is screened for each confirmation
-    told = await endure(chaos, 140, deaths=10)
+    told = await endure(chaos, 160, deaths=10)
     disk.unmount()
     assert sum(lane["experiments"] for lane in told["lanes"]) >= 200
     assert sum(len(lane["steps"]) - 1 for lane in told["lanes"]) >= 4, "there is little to lose"
     assert len(chaos.watch.killed) == 8
-    exits = await check(chaos, told, runs=140)
+    exits = await check(chaos, told, runs=160)
     assert exits["timed_out"] >= 2, "hardly a training has hung"
 
 
