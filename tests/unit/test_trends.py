@@ -86,6 +86,8 @@ def test_runs_that_take_or_cost_several_times_the_usual() -> None:
 def test_a_plateau_tells_its_evidence() -> None:
     lost = [experiment(n, screen_gain=0.1 * n) for n in range(4, 14)]
     assert not list(plateau([*lost[:5], experiment(3, Verdict.PROMOTED), *lost[5:]], [MASTER]))
+    (unconfirmed,) = plateau([experiment(3, Verdict.PROMOTED), *lost], [MASTER])
+    assert unconfirmed.text.endswith("e0013, showed 1.3 (2.6 sd)")
     decision = GateDecision(
         verdict="inconclusive",
         pairs=10,

@@ -99,9 +99,10 @@ def plateau(experiments: Sequence[Experiment], masters: Sequence[Master]) -> Ite
     gain = finite(best.screen_gain)
     shown = f"the best screening, {best.id}, showed {gain:.4g}" if gain is not None else ""
     shown += f" ({gain / sd:.1f} sd)" if gain is not None and sd > 0 else ""
-    confirmed = f"; {len(highs)} were confirmed, none can gain more than {max(highs):.4g}"
     text = f"{len(since)} experiments since {masters[-1].experiment} without a promotion; {shown}"
-    yield _found("plateau", text + (confirmed if highs else ""), best.id)
+    if highs:
+        text += f"; {len(highs)} were confirmed, none can gain more than {max(highs):.4g}"
+    yield _found("plateau", text, best.id)
 
 
 def _listed(names: Sequence[str]) -> str:
