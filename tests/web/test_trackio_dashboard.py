@@ -7,6 +7,7 @@ import importlib.util
 import json
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,16 @@ def opened(shell: Shell, study: str) -> tuple[subprocess.Popen[str], dict[str, A
         words, cwd=shell.folder, env=shell.env, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    text = ""
-    while not text.endswith("\n}\n"):
-        line = process.stdout.readline()
-        assert line, "it ended before it said where it serves"
-        text += line
+    patience = threading.Timer(120, process.kill)  # a pipe that nobody writes to is never read
+    patience.start()
+    try:
+        text = ""
+        while not text.endswith("\n}\n"):
+            line = process.stdout.readline()
+            assert line, "it ended before it said where it serves"
+            text += line
+    finally:
+        patience.cancel()
     return process, json.loads(text)
 
 

@@ -46,10 +46,11 @@ def complain(error: ManyhandsError) -> None:
 
 
 def print_json(value: Any) -> None:
-    """``value``: JSON, or a model of pydantic's."""
+    """``value``: JSON, or a model of pydantic's. Who reads a pipe has it at once."""
     value = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
