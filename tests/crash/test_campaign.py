@@ -94,22 +94,8 @@ async def test_a_short_campaign_survives_all_of_it_once(tmp_path: Path, disk: Di
     chaos = begin(tmp_path, disk, 3, experiments=8, kills=2, pace=(6, 14))
     told = await endure(chaos, 26, deaths=2)
     disk.unmount()
-    await check(chaos, told, runs=26)
-
-
-@pytest.mark.timeout(1800)
-async def test_200_experiments_survive_ten_deaths_a_full_disk_and_more(
-    tmp_path: Path, disk: Disk
-) -> None:
-    chaos = begin(tmp_path, disk, 1, experiments=50, kills=8, pace=(12, 30))
-    chaos.slots = 4  # rounds are twice as large: more is screened for each confirmation
-    told = await endure(chaos, 160, deaths=10)
-    disk.unmount()
-    assert sum(lane["experiments"] for lane in told["lanes"]) >= 200
-    assert sum(len(lane["steps"]) - 1 for lane in told["lanes"]) >= 4, "there is little to lose"
-    assert len(chaos.watch.killed) == 8
-    exits = await check(chaos, told, runs=160)
-    assert exits["timed_out"] >= 2, "hardly a training has hung"
+    exits = await check(chaos, told, runs=26)
+    assert exits["ok"] > 0
 
 
 # ---------------------------------------------------------------- what must be true

@@ -16,10 +16,13 @@ TAIL_BYTES = 8192
 
 
 def log_error(path: Path | str, error: OSError) -> JobError:
-    return JobError(
+    """Also where it is not raised from ``error``: what it was is read off its cause."""
+    told = JobError(
         f"the job's log {path} cannot be written: {error.strerror}",
         next="is there room on the disk, and may this user write there?",
     )
+    told.__cause__ = error
+    return told
 
 
 class OutputLog(Output):
