@@ -1,6 +1,7 @@
 """Durable runs: journal, steps, budgets, artifacts, commands. No word of language models."""
 
 from manyhands.runtime.artifacts import Artifact, ArtifactStatus, Evidence
+from manyhands.runtime.aside import Aside, aside
 from manyhands.runtime.budget import Amounts, Budget
 from manyhands.runtime.clock import Clock, SkippingClock
 from manyhands.runtime.commands import VERBS
@@ -21,6 +22,7 @@ __all__ = [
     "Amounts",
     "Artifact",
     "ArtifactStatus",
+    "Aside",
     "Budget",
     "Clock",
     "CommandState",
@@ -43,6 +45,7 @@ __all__ = [
     "StepState",
     "Type",
     "Workflow",
+    "aside",
     "export_run",
     "import_run",
 ]

@@ -233,7 +233,7 @@ class Run:
         results = await asyncio.gather(*(one(*each) for each in todo), return_exceptions=True)
         failures = [r for r in results if isinstance(r, BaseException)]
         if failures:
-            raise min(failures, key=_urgency)
+            raise min(failures, key=urgency)
         return cast(list[R], results)
 
     @asynccontextmanager
@@ -555,7 +555,9 @@ class Run:
         return self._pool.remaining(unit)
 
 
-def _urgency(error: BaseException) -> int:
+def urgency(error: BaseException) -> int:
+    """For the choice among several failures, the least first: a lost journal, a step in doubt, what
+    halts the run, the rest."""
     if isinstance(error, JournalError):
         return 0
     if isinstance(error, InDoubt):

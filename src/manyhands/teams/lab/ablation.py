@@ -157,7 +157,7 @@ async def _begin(run: Run, lab: Lab, change: Experiment) -> _Trial:
     if not made.commit:
         trial.end("inseparable", made.why)
     else:
-        lab.made[made.commit] = (change.id, change.hypothesis.id)
+        lab.made[made.commit] = (change.id, change.hypothesis.id, lab.master.commit)
     return trial
 
 
@@ -215,6 +215,7 @@ async def _look(
         )
 
     measured = await run.map(key, arm, arms, key_of=lambda item: f"{item[0]}-{item[1]}")
+    lab.count(measured)
     found = dict(zip(arms, measured, strict=True))
     for trial in open_:
         pairs = [Pair(seed, found[trial.change.id, seed], found["master", seed]) for seed in seeds]
@@ -303,13 +304,14 @@ async def _against(run: Run, lab: Lab, key: str, out: Sequence[_Trial]) -> _Resu
         made = await without(scope, lab, lab.master.commit, changes)
         if not made.commit:
             return f"together {made.why}"
-        lab.made[made.commit] = (changes[0].id, changes[0].hypothesis.id)
+        lab.made[made.commit] = (changes[0].id, changes[0].hypothesis.id, lab.master.commit)
         settings = ablation_gate(lab.study, 1)
         contest = Contest(settings, lab.master.commit, made.commit, Phase.ABLATE)
         seeds = lab.more_seeds(2 * settings.max_pairs)
         decision, pairs = await compare(
             scope, lab, contest, lambda used, count: seeds[used : used + count], lab.runs_left
         )
+        lab.count(m for pair in pairs for m in pair.both)
         verdict = Verdict.KEPT if decision.verdict == "promoted" else Verdict.MEASURED
         await _told(scope, lab, changes, made.commit, verdict, pairs, set())
     if decision.verdict == "promoted":

@@ -5,7 +5,7 @@ Invariant: no delta and no gain is taken between runs on different kinds of mach
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from manyhands.runtime import Run
 from manyhands.teams.lab.experiment import rows_of_master
@@ -14,17 +14,21 @@ from manyhands.teams.lab.records import Measurement, Phase
 from manyhands.teams.lab.state import Candidate, Lab
 
 
-async def canaries(run: Run, lab: Lab, candidates: Sequence[Candidate]) -> None:
-    """The master again: where a candidate was screened on a kind of machine that has no run of the
-    master with that seed, and where it has not run for long."""
-    screened = [m for c in candidates for m, _ in c.measured]
+async def canaries(run: Run, lab: Lab, candidate: Candidate) -> None:
+    """The master again: where a candidate was screened on a kind of machine that has no run of its
+    parent with that seed, and where the master has not run for long."""
+    screened = [m for m, _ in candidate.measured]
     lab.hosts.see(screened, lab.master.commit)
     missing = [
         (m.host, m.seed)
         for m in screened
-        if m.metric is not None and lab.hosts.metric(lab.master.commit, m) is None
+        if m.metric is not None and lab.hosts.metric(candidate.parent, m) is None
     ]
+    # Of one whose parent is the master no more nothing is missed: it is measured anew if it shows
+    # anything.
     wanted = [*dict.fromkeys(missing)][: max(0, lab.runs_left)]
+    if candidate.parent != lab.master.commit:
+        wanted = []
     if not wanted and lab.runs_left > lab.least_runs:
         wanted = list(_due(lab))
     found = await run.map(
@@ -33,6 +37,7 @@ async def canaries(run: Run, lab: Lab, candidates: Sequence[Candidate]) -> None:
         wanted,
         key_of=lambda of: f"{wanted.index(of)}-{of[1]}",
     )
+    lab.count(found)
     lab.hosts.see(found, lab.master.commit)
     lab.canaries += len(found)
     if found:

@@ -26,7 +26,7 @@ from manyhands.teams.lab.records import (
     Verdict,
 )
 from manyhands.teams.lab.settings import apply, find_settings
-from manyhands.teams.lab.state import Candidate, Lab
+from manyhands.teams.lab.state import Candidate, Ground, Lab
 
 
 async def enqueue(
@@ -88,52 +88,55 @@ def _compared(lab: Lab, hypothesis: Hypothesis, review: Review) -> Review:
     return review.model_copy(update=told)
 
 
-async def work(run: Run, lab: Lab, candidate: Candidate) -> None:
-    """Have the patch written, check it, and keep it as a commit."""
+async def try_out(run: Run, lab: Lab, ground: Ground, candidate: Candidate) -> None:
+    """From the hypothesis to its first measurements. It goes on beside the rounds, so it looks at
+    its ``ground``, and changes nothing but the candidate."""
     place = lab.places.worktree(candidate.id)
     try:
-        patch = await lab.cast.worker.fill(run, lab.brief(), candidate.hypothesis, place)
+        patch = await lab.cast.worker.fill(run, ground.brief, candidate.hypothesis, place)
     except (AgentError, StepFailed) as error:
         candidate.reject("worker-failed", str(error))
         return
-    await adopt(run, lab, candidate, patch)
+    await adopt(run, lab, ground, candidate, patch)
+    if candidate.verdict is None:
+        await screen(run, lab, ground, candidate)
 
 
-async def adopt(run: Run, lab: Lab, candidate: Candidate, patch: Patch) -> None:
+async def adopt(run: Run, lab: Lab, ground: Ground, candidate: Candidate, patch: Patch) -> None:
     """Preflight the patched program; on success it becomes a commit on top of the master."""
-    files = lab.master_files | {e.path: e.text for e in patch.edits}
+    master = ground.master.commit
+    files = ground.files | {e.path: e.text for e in patch.edits}
     candidate.fingerprint = program(lab.study, files)
-    candidate.new = novelty(candidate.fingerprint, lab.seen).why
+    candidate.new = novelty(candidate.fingerprint, ground.seen).why
     violations = preflight(
         lab.study,
-        lab.master_files,
+        ground.files,
         files,
         candidate.hypothesis,
-        master=lab.master.commit,
-        seen=lab.seen,
+        master=master,
+        seen=ground.seen,
     )
-    candidate.files, candidate.parent, candidate.comment = files, lab.master.commit, patch.comment
+    candidate.files, candidate.parent, candidate.comment = files, master, patch.comment
     if violations:
         text = "; ".join(f"{v.rule}: {v.text}" for v in violations)
         candidate.reject(violations[0].rule, text)
         return
     message = f"{candidate.id}: {candidate.hypothesis.title}"
-    commit = partial(lab.repository.commit_edits, lab.master.commit, patch.edits, message)
+    commit = partial(lab.repository.commit_edits, master, patch.edits, message)
     candidate.commit = await run.step("commit", commit)
     keep = partial(lab.repository.keep, f"refs/manyhands/{lab.run_id}/{candidate.id}")
     await run.step("keep", keep, candidate.commit)
-    lab.made[candidate.commit] = (candidate.id, candidate.hypothesis.id)
-    candidate.diff = await run.step(
-        "diff", lab.repository.diff, lab.master.commit, candidate.commit
-    )
+    lab.made[candidate.commit] = (candidate.id, candidate.hypothesis.id, master)
+    candidate.diff = await run.step("diff", lab.repository.diff, master, candidate.commit)
 
 
-async def screen(run: Run, lab: Lab, candidate: Candidate) -> None:
+async def screen(run: Run, lab: Lab, ground: Ground, candidate: Candidate) -> None:
     """A run or two on seeds that the master has run."""
-    seeds = list(lab.master.reference)[: lab.study.config.promotion.screen_seeds]
+    seeds = list(ground.master.reference)[: lab.study.config.promotion.screen_seeds]
+    commit, known = candidate.commit, ground.known
     found = await run.map(
         "screen",
-        lambda scope, seed: measure(scope, lab, candidate.commit, seed, Phase.SCREEN),
+        lambda scope, seed: measure(scope, lab, commit, seed, Phase.SCREEN, known=known),
         seeds,
         key_of=str,
     )
@@ -141,14 +144,14 @@ async def screen(run: Run, lab: Lab, candidate: Candidate) -> None:
 
 
 def sift(lab: Lab, candidate: Candidate) -> None:
-    """What its screening says, against the master's runs on the same kinds of machines; only clear
+    """What its screening says, against its parent's runs on the same kinds of machines; only clear
     losers end here. One that nothing can be held against goes on."""
     gains: list[float] = []
     for at, (m, _) in enumerate(candidate.measured):
         if m.metric is None:
             candidate.fail(m)
             return
-        known = lab.hosts.metric(lab.master.commit, m)
+        known = lab.hosts.metric(candidate.parent, m)
         if known is not None:
             candidate.measured[at] = (m, m.metric - known)
             gains.append(lab.sign * (m.metric - known))
@@ -171,7 +174,7 @@ async def place(run: Run, lab: Lab, candidate: Candidate) -> None:
     if candidate.verdict is None:
         sift(lab, candidate)
     if candidate.verdict is None and candidate.fingerprint in lab.seen:
-        candidate.reject("duplicate", "the same program as another experiment of this round")
+        candidate.reject("duplicate", f"the same program as {lab.seen[candidate.fingerprint]}")
     if candidate.fingerprint:
         lab.seen.setdefault(candidate.fingerprint, candidate.id)
     if candidate.verdict is None:
@@ -191,7 +194,7 @@ async def rebase(run: Run, lab: Lab, candidate: Candidate) -> bool:
         else:
             candidate.rebased_from = candidate.rebased_from or candidate.commit
             candidate.first_parent = candidate.first_parent or candidate.parent
-            await adopt(scope, lab, candidate.on(lab.master.commit), patch)
+            await adopt(scope, lab, lab.ground(), candidate.on(lab.master.commit), patch)
     if candidate.verdict is not None:
         candidate.verdict = Verdict.STALE
         await settle(run, lab, candidate)

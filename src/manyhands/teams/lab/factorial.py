@@ -173,7 +173,7 @@ async def _commits(run: Run, lab: Lab, plan: _Plan) -> str:
                         return result.why
                     made = result.commit
             plan.commits[arm] = made
-            lab.made.setdefault(made, (first.id, first.hypothesis.id))
+            lab.made.setdefault(made, (first.id, first.hypothesis.id, now))
     return ""
 
 
@@ -224,7 +224,7 @@ async def _candidate(run: Run, lab: Lab, plan: _Plan) -> str:
     candidate.fingerprint = mark
     candidate.new = f"not a duplicate: {names} on the present master"
     lab.seen.setdefault(mark, candidate.id)
-    lab.made[commit] = (candidate.id, hypothesis.id)
+    lab.made[commit] = (candidate.id, hypothesis.id, candidate.parent)
     candidate.diff = await run.step("diff", lab.repository.diff, lab.master.commit, commit)
     plan.candidate = candidate
     return ""
@@ -322,6 +322,7 @@ async def _look(
         )
 
     found = await run.map(key, one, items, key_of=lambda item: f"{item[0]}-{item[1]}")
+    lab.count(found)
     for (arm, seed), measured in zip(items, found, strict=True):
         plan.runs[arm][seed] = measured
 

@@ -11,13 +11,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from manyhands.teams.lab.pruning import Rungs, Watcher
+from manyhands.teams.lab.pruning import LATEST, Rungs, Watcher
 from manyhands.teams.lab.records import LedgerRow, Measurement, Phase
 
 #: The same programs may be so many standard errors apart in two places.
 APART = 4.0
 #: From fewer runs in a place, or fewer replicates in all, nothing is said.
 FEWEST, FREEDOM = 3, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What is known when a training is begun, of which it may be ended: curves of the master's
+    runs, and of screenings. ``host``: the one kind of machine that there is. Empty: it may not."""
+
+    master: tuple[Rungs, ...] = ()
+    others: tuple[Rungs, ...] = ()
+    host: str = ""
+    prunes: bool = False
+
+    def watcher(self) -> Watcher:
+        return Watcher(self.master, self.others, prunes=self.prunes)
 
 
 @dataclass(slots=True)
@@ -59,13 +73,12 @@ class Hosts:
         """The one kind of machine that there is ('': none is known, or several are)."""
         return next(iter(self.slots)) if len(self.slots) == 1 else ""
 
-    def watcher(self, master: str, phase: Phase, *, prunes: bool) -> Watcher:
-        """For a run that begins now. Its kind of machine is not known yet: where there are several,
-        their curves are not told apart, and nothing is ended for falling behind."""
-        known = [] if self.several else [r for (c, _), r in self.curves.items() if c == master]
-        mine = [rungs for curves in known for rungs in curves]
-        ends = prunes and phase is Phase.SCREEN
-        return Watcher(mine, tuple(self.screened), prunes=ends)
+    def known(self, master: str) -> Curves:
+        """For a screening that begins now. Its kind of machine is not known yet: where there are
+        several, their curves are not told apart, and nothing is ended for falling behind."""
+        mine = [] if self.several else [r for (c, _), r in self.curves.items() if c == master]
+        flat = tuple(rungs for curves in mine for rungs in curves)
+        return Curves(flat, tuple(self.screened[-LATEST:]), self.only, prunes=True)
 
     def metric(self, commit: str, like: Measurement) -> float | None:
         """What ``commit`` measured with the same seed on the same kind of machine."""

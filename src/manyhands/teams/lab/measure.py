@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,7 @@ from manyhands import published
 from manyhands.errors import DiskFull, Halted, StepFailed, StudyError
 from manyhands.ports import JobExit, JobLimits, JobResult, JobSpec
 from manyhands.runtime import Run
+from manyhands.teams.lab.hosts import Curves
 from manyhands.teams.lab.pruning import Ended, Watcher
 from manyhands.teams.lab.records import Measurement, Phase
 from manyhands.teams.lab.state import NOT_RUN, OUTLIVED, Lab
@@ -38,15 +40,18 @@ async def measure(
     *,
     holdout: bool = False,
     slot: int | None = None,
+    known: Curves | None = None,
 ) -> Measurement:
-    """Train and evaluate ``commit`` with ``seed``, once, whatever happens in between.
+    """Train and evaluate ``commit`` with ``seed``, once, whatever happens in between. The caller
+    counts it (`Lab.count`).
 
     ``holdout``: also evaluate the sealed split (reported, never selected on). ``slot``: in this one
-    (None: in any that is free).
+    (None: in any that is free). ``known``: the curves that it may be ended by (None: it is not
+    ended early).
     """
     key = f"{phase}/{commit[:12]}/{seed}"
-    lab.runs += 1
-    work = partial(_train_and_evaluate, run, lab, slot, run.key(key))
+    job = _Job(run.key(key), slot, known or Curves())
+    work = partial(_train_and_evaluate, run, lab, job)
     try:
         found: Measurement = await run.step(
             key, work, commit, seed, phase, holdout, returns=Measurement
@@ -71,26 +76,32 @@ async def measure(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    key: str
+    slot: int | None
+    known: Curves
+
+
 async def _train_and_evaluate(
     run: Run,
     lab: Lab,
-    wanted: int | None,
-    key: str,
+    job: _Job,
     commit: str,
     seed: int,
     phase: Phase,
     holdout: bool,
 ) -> Measurement:
-    folder = lab.places.job(key)
+    folder = lab.places.job(job.key)
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        return await _in_slot(lab, wanted, key, folder, commit, seed, phase, holdout)
+        return await _in_slot(lab, job, folder, commit, seed, phase, holdout)
     except Halted as halted:
         if not run.stop_asked:
             raise
         # Asked to wrap up, the study does not wait for what it would need to go on.
         return Measurement(
-            key=key,
+            key=job.key,
             candidate=commit,
             seed=seed,
             phase=phase,
@@ -102,23 +113,22 @@ async def _train_and_evaluate(
 
 async def _in_slot(
     lab: Lab,
-    wanted: int | None,
-    key: str,
+    job: _Job,
     folder: Path,
     commit: str,
     seed: int,
     phase: Phase,
     holdout: bool,
 ) -> Measurement:
-    async with lab.slots.take(wanted) as slot:
+    key = job.key
+    async with lab.slots.take(job.slot) as slot:
         await lab.jobs.reap(f"{lab.run_id}/{key}")
         started = time.time()
         await lab.repository.export(commit, folder / "src")
         (folder / "out").mkdir(parents=True)
-        prunes = lab.study.config.pruning.enabled
-        watcher = lab.hosts.watcher(lab.master.commit, phase, prunes=prunes)
+        watcher = job.known.watcher()
         spec = _training(lab, key, folder, commit, seed, slot, phase)
-        trained, ended_by = await _watched(lab, spec, watcher)
+        trained, ended_by = await _watched(lab, spec, watcher, job.known.host)
         values: dict[str, float | None] = {"metric": None, "holdout": None}
         exit, detail = trained.exit.value, trained.detail or _last_line(trained)
         if ended_by is not None:
@@ -155,14 +165,16 @@ async def _in_slot(
     )
 
 
-async def _watched(lab: Lab, spec: JobSpec, watcher: Watcher) -> tuple[JobResult, Ended | None]:
-    """How it ended; what has ended it early, if something has."""
+async def _watched(
+    lab: Lab, spec: JobSpec, watcher: Watcher, host: str
+) -> tuple[JobResult, Ended | None]:
+    """How it ended; what has ended it early, if something has. ``host``: of one that was ended."""
     began = time.monotonic()
     try:
         return await _run_job(lab, spec, watcher), None
     except Ended as ended:
         seconds = time.monotonic() - began
-        return JobResult(JobExit.FAILED, None, seconds, 0.0, 0.0, "", host=lab.hosts.only), ended
+        return JobResult(JobExit.FAILED, None, seconds, 0.0, 0.0, "", host=host), ended
 
 
 async def _run_job(lab: Lab, spec: JobSpec, watcher: Watcher | None = None) -> JobResult:
@@ -202,14 +214,14 @@ def _training(
 
 def _labels(lab: Lab, commit: str, seed: int, phase: Phase) -> dict[str, str]:
     """What a person sees of a job on somebody else's machine."""
-    experiment, hypothesis = lab.made.get(commit, ("", ""))
+    experiment, hypothesis, parent = lab.made.get(commit, ("", "", commit))
     return {
         "campaign": lab.campaign,
         "run": lab.run_id,
         "experiment": experiment or "baseline",
         "hypothesis": hypothesis,
         "worker": f"worker-{experiment}" if experiment else "",
-        "master": lab.master.commit[:12],
+        "master": parent[:12],
         "candidate": commit[:12],
         "phase": phase.value,
         "seed": str(seed),

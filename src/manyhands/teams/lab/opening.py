@@ -132,6 +132,7 @@ async def measure_baseline(run: Run, lab: Lab) -> None:
         lab.baseline_seeds(),
         key_of=str,
     )
+    lab.count(found)
     values = {m.seed: m.metric for m in found if m.metric is not None}
     if len(values) < len(found):
         bad = next(m for m in found if m.metric is None)

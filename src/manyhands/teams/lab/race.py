@@ -185,6 +185,7 @@ async def judge(run: Run, lab: Lab, order: RaceOrder, lanes: Sequence[Lane]) -> 
         [(commit, seed) for commit in first.values() for seed in seeds],
         key_of=lambda each: f"{each[0][:12]}-{each[1]}",
     )
+    lab.count(found)
     by_program: dict[str, list[Measurement]] = {name: [] for name in first}
     for measured in found:
         by_program[names[measured.candidate]].append(measured)

@@ -7,8 +7,8 @@ steps, so a replay rebuilds it exactly; nothing in it comes from a clock or from
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic import Field
 from manyhands.ports import JobExit, JobRunner
 from manyhands.teams.lab.cast import Brief, Cast
 from manyhands.teams.lab.gate import GateSettings, gate_at
-from manyhands.teams.lab.hosts import Hosts
+from manyhands.teams.lab.hosts import Curves, Hosts
 from manyhands.teams.lab.pruning import PRUNED
 from manyhands.teams.lab.records import (
     Ablation,
@@ -371,10 +371,41 @@ def dropped_of(ablation: Ablation | None) -> frozenset[str]:
     return frozenset(line.experiment for line in lines if line.fate == "dropped")
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What an experiment is made on, as it was when it was begun: the master and its ``files``, the
+    programs ``seen`` until then, what its worker is told, and the curves it is ended by."""
+
+    master: Master
+    files: dict[str, str]
+    seen: dict[str, str]
+    brief: Brief
+    known: Curves | None
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """A candidate that is under way. ``runs``: how many are reserved for it."""
+
+    candidate: Candidate
+    task: asyncio.Task[None]
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Testing:
+    """A candidate that is measured against the master. ``runs``: how many are reserved for it."""
+
+    candidate: Candidate
+    task: asyncio.Task[tuple[GateDecision, list[Pair]]]
+    runs: int
+
+
 @dataclass(slots=True)
 class Lab:
-    """One study in progress. ``runs``: training runs begun so far, over all phases. ``made``: the
-    experiment and the hypothesis of each commit. ``canaries``: how many there were. ``uneven``:
+    """One study in progress. ``runs``: training runs so far, over all phases, without those of what
+    is under way (``screening``, oldest first, and ``testing``). ``made``: the experiment, the
+    hypothesis and the parent of each commit. ``canaries``: how many there were. ``uneven``:
     programs measure otherwise in one place than in the others. ``ending``: the rounds are over, and
     what was held back for the end may be used."""
 
@@ -394,6 +425,8 @@ class Lab:
     documents: dict[str, str] = field(default_factory=dict[str, str])
     history: list[Experiment] = field(default_factory=list[Experiment])
     promising: list[Candidate] = field(default_factory=list[Candidate])
+    screening: deque[Screening] = field(default_factory=deque[Screening])
+    testing: list[Testing] = field(default_factory=list[Testing])
     notes: list[Note] = field(default_factory=list[Note])
     seen: dict[str, str] = field(default_factory=dict[str, str])
     attempts: set[str] = field(default_factory=set[str])
@@ -404,7 +437,7 @@ class Lab:
     hypotheses: int = 0
     row: int = 0
     masters: list[Master] = field(default_factory=list[Master])
-    made: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    made: dict[str, tuple[str, str, str]] = field(default_factory=dict[str, tuple[str, str, str]])
     hosts: Hosts = field(default_factory=Hosts)
     canaries: int = 0
     uneven: bool = False
@@ -419,8 +452,18 @@ class Lab:
 
     @property
     def runs_left(self) -> int:
-        """For what goes on now: without what is held back for the end of the campaign."""
-        return self.limit - self.runs - (0 if self.ending else self.held_back)
+        """For what is begun now: without what is reserved for what is under way, and what is held
+        back for the end of the campaign."""
+        reserved = sum(each.runs for each in self.under_way)
+        return self.limit - self.runs - reserved - (0 if self.ending else self.held_back)
+
+    @property
+    def under_way(self) -> tuple[Screening | Testing, ...]:
+        return (*self.screening, *self.testing)
+
+    def count(self, measured: Iterable[Measurement]) -> None:
+        """Training runs that were done."""
+        self.runs += len([*measured])
 
     @property
     def held_back(self) -> int:
@@ -463,8 +506,8 @@ class Lab:
         return gate_of(self.study)
 
     def room(self) -> int:
-        """How many experiments this round may screen: two waves, leaving enough for a first look
-        at what waits already."""
+        """How many experiments this round may begin: two for each slot, leaving enough for a first
+        look at what waits already."""
         if self.since_promotion >= self.plateau:
             return 0
         spare = self.runs_left - 2 * self.gate.first
@@ -525,13 +568,18 @@ class Lab:
         order = [m.experiment for m in self.masters if m.experiment in won]
         return [won[name] for name in order if name not in dropped]
 
+    def ground(self) -> Ground:
+        known = self.hosts.known(self.master.commit) if self.study.config.pruning.enabled else None
+        return Ground(self.master, self.master_files, dict(self.seen), self.brief(), known)
+
     def brief(self) -> Brief:
+        waiting = (*self.promising, *(each.candidate for each in self.under_way))
         return Brief(
             study=self.study,
             master=self.master,
             files=self.master_files,
             history=tuple(self.history),
-            pending=tuple(c.hypothesis for c in self.promising),
+            pending=tuple(c.hypothesis for c in waiting),
             notes=tuple(self.notes),
             documents=self.documents,
             steers=tuple(self.steers),

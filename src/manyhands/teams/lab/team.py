@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from manyhands.errors import Halted
 from manyhands.ports import JobRunner
-from manyhands.runtime import Run
+from manyhands.runtime import Aside, Run, aside
 from manyhands.teams.lab.ablation import STOPPED, ablate, ending
 from manyhands.teams.lab.cast import Cast
 from manyhands.teams.lab.closing import Outcome, conclude, leave_word, progress
@@ -16,17 +18,16 @@ from manyhands.teams.lab.experiment import (
     keep,
     place,
     rebase,
-    screen,
     settle,
     settle_unfinished,
-    work,
+    try_out,
 )
 from manyhands.teams.lab.factorial import combine
 from manyhands.teams.lab.opening import measure_baseline, open_lab
 from manyhands.teams.lab.papers import cited
-from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
+from manyhands.teams.lab.promotion import confirm, most_runs, only_on_validation, promote
 from manyhands.teams.lab.records import Verdict
-from manyhands.teams.lab.state import Candidate, Lab, Order, Pool
+from manyhands.teams.lab.state import Candidate, Lab, Order, Pool, Screening, Testing
 from manyhands.teams.lab.study import load_study
 
 
@@ -51,18 +52,30 @@ async def lab(
 
 
 async def rounds(run: Run, state: Lab) -> str:
-    """Experiments and promotions, round after round; why there is no further one."""
+    """Experiments and promotions, round after round; why there is no further one.
+
+    A round is planned and begun while the last screenings of the one before and the tests that it
+    began go on: who plans, and who is slow, leaves no slot idle. What is under way is landed in the
+    order in which it was begun, and changes nothing before that, so that a study which is resumed
+    takes the same course.
+    """
     turn = 0
-    while not (reason := await over(run, state, turn)):
-        turn += 1
-        async with run.scope(f"round-{turn}") as round:
-            state.steers += await round.steers("steers")
-            candidates = await plan(round, state)
-            await explore(round, state, candidates)
-            tested = await promotions(round, state, only_clear=bool(candidates))
-            await progress(round, state)
-        if not candidates and not tested:
-            return "nothing is left to try"
+    async with aside() as beside:
+        while not (reason := await over(run, state, turn)) or state.under_way:
+            turn += 1
+            async with run.scope(f"round-{turn}") as round:
+                state.steers += await round.steers("steers")
+                busy, room = bool(state.under_way), 0 if reason else state.room()
+                candidates = await plan(round, state, room) if room > 0 else []
+                explore(round, state, beside, candidates)
+                moved = await land(round, state, ahead=state.slots.count if candidates else 0)
+                moved += await decide(round, state)
+                if reason != STOPPED:
+                    fresh = bool(candidates) or (busy and room < 1)
+                    moved += await test(round, state, beside, fresh=fresh)
+                await progress(round, state)
+            if not candidates and not moved:
+                return "nothing is left to try"
     return reason
 
 
@@ -81,11 +94,8 @@ async def over(run: Run, lab: Lab, turn: int) -> str:
     return ""
 
 
-async def plan(run: Run, lab: Lab) -> list[Candidate]:
+async def plan(run: Run, lab: Lab, room: int) -> list[Candidate]:
     """Researcher, planner, reviewer: as many new hypotheses as this round can screen."""
-    room = lab.room()
-    if room < 1:
-        return []
     async with run.scope("researcher") as scope:
         ideas = await lab.cast.researcher.fill(scope, lab.brief(), 2 * room)
     exact, left = cited(ideas, lab.master.commit, lab.hypotheses + 1, room)
@@ -100,37 +110,59 @@ async def plan(run: Run, lab: Lab) -> list[Candidate]:
     return await enqueue(run, lab, ideas, proposed, reviews)
 
 
-async def explore(run: Run, lab: Lab, candidates: list[Candidate]) -> None:
-    """Workers write patches and screen them side by side; what is decided is settled in order."""
-
-    async def attempt(scope: Run, candidate: Candidate) -> None:
-        await work(scope, lab, candidate)
-        if candidate.verdict is None:
-            await screen(scope, lab, candidate)
-
-    await run.map("work", attempt, candidates, key_of=lambda c: c.id)
-    await canaries(run, lab, candidates)
+def explore(run: Run, lab: Lab, beside: Aside, candidates: Sequence[Candidate]) -> None:
+    """Have patches written and screened, side by side."""
     for candidate in candidates:
-        await place(run, lab, candidate)
+        work = partial(try_out, lab=lab, ground=lab.ground(), candidate=candidate)
+        task = beside.begin(run, f"work/{candidate.id}", work)
+        lab.screening.append(Screening(candidate, task, lab.study.config.promotion.screen_seeds))
 
 
-async def promotions(run: Run, lab: Lab, *, only_clear: bool) -> int:
-    """Test the most promising candidates against the master; returns how many were tested.
+async def land(run: Run, lab: Lab, *, ahead: int) -> int:
+    """Settle what was screened, oldest first, until no more than ``ahead`` are under way; how many
+    those were."""
+    landed = 0
+    while len(lab.screening) > ahead:
+        screened = lab.screening[0]
+        await screened.task
+        lab.screening.popleft()
+        lab.count(m for m, _ in screened.candidate.measured)
+        async with run.scope(f"land-{screened.candidate.id}") as scope:
+            await canaries(scope, lab, screened.candidate)
+            await place(scope, lab, screened.candidate)
+        landed += 1
+    return landed
+
+
+async def test(run: Run, lab: Lab, beside: Aside, *, fresh: bool) -> int:
+    """Begin to test the most promising candidates against the master; how many.
+
+    ``fresh``: new ideas come, or may when there is room for them. While they do, or are under way,
+    only clear ones are tested.
+    """
+    found = lab.take_promising(only_clear=fresh or bool(lab.under_way))
+    ready = [c for c in found if await rebase(run, lab, c)]
+    quota = min(lab.runs_left // max(1, len(ready)), most_runs(lab.gate))
+    for candidate in ready:
+        work = partial(confirm, lab=lab, candidate=candidate, quota=quota)
+        task = beside.begin(run, f"gate/{candidate.id}", work)
+        lab.testing.append(Testing(candidate, task, quota))
+    return len(found)
+
+
+async def decide(run: Run, lab: Lab) -> int:
+    """Take the tests' word; how many there were.
 
     Winners are promoted best first. Each later one finds that its parent is no longer the master:
-    it waits for the next round, is rebased there and measured again.
+    it is rebased there and measured again in a later round.
     """
-    ready = [c for c in lab.take_promising(only_clear=only_clear) if await rebase(run, lab, c)]
-    quota = lab.runs_left // max(1, len(ready))
-    tested = await run.map(
-        "gate",
-        lambda scope, c: confirm(scope, lab, c, quota),
-        ready,
-        key_of=lambda c: c.id,
-    )
-    lab.hosts.see((m for _, pairs in tested for p in pairs for m in p.both), lab.master.commit)
-    ranked = sorted(zip(ready, tested, strict=True), key=lambda ct: -ct[1][0].gain)
-    for candidate, (decision, pairs) in ranked:
+    tests = lab.testing
+    tested = [(each.candidate, *await each.task) for each in tests]
+    lab.testing = []
+    runs = [m for _, _, pairs in tested for p in pairs for m in p.both]
+    lab.count(runs)
+    lab.hosts.see(runs, lab.master.commit)
+    for candidate, decision, pairs in sorted(tested, key=lambda each: -each[1].gain):
         candidate.decide(decision, pairs, lab.sign)
         won = candidate.verdict is Verdict.PROMOTED
         if won and (why := only_on_validation(pairs, lab.sign)):
@@ -139,4 +171,4 @@ async def promotions(run: Run, lab: Lab, *, only_clear: bool) -> int:
             keep(lab, candidate)
             continue
         await settle(run, lab, candidate)
-    return len(ready)
+    return len(tested)
