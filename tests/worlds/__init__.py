@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -184,6 +185,26 @@ ARMS: dict[str, Propose] = {
 # ---------------------------------------------------------------- one study in a world
 
 
+@dataclass(frozen=True)
+class _Now:
+    """A master of a simulated study. ``reference``: its run that screenings are held against."""
+
+    values: Values
+    reference: float
+    version: int = 0
+    commit: str = "m0"
+
+    @property
+    def master(self) -> Master:
+        return Master(
+            commit=self.commit,
+            experiment="e0",
+            version=self.version,
+            reference={},
+            noise_sd=NOISE,
+        )
+
+
 @dataclass
 class Course:
     """How a study goes in a world. ``used``: simulated training runs."""
@@ -196,50 +217,55 @@ class Course:
     def run(self, arm: Propose) -> float:
         """The share of the possible gain that the last master has: of the true loss, no noise.
 
-        The lab's own rules: rounds of two screenings for each slot, the clearest candidates
-        confirmed first, a promotion only by the promotion test, within ``runs`` training runs.
+        The lab's own rounds: two screenings for each slot, begun while one for each slot is still
+        under way; the clearest candidates confirmed first, a promotion only by the promotion test,
+        within ``runs`` training runs.
         """
         draw = random.Random(f"{self.world.name} {self.seed}")
-        values, used = self.world.start, 4
-        first = self.world.loss(values)
-        master = Master(commit="m0", experiment="e0", version=0, reference={}, noise_sd=NOISE)
-        reference = self.world.loss(values) + self.world.noise(draw)
+        now = _Now(self.world.start, self.world.loss(self.world.start) + self.world.noise(draw))
+        first = self.world.loss(now.values)
         history: list[Experiment] = []
-        waiting: list[tuple[float, Hypothesis, str]] = []
-        number = 0
-        while used + 2 * GATE.first <= self.runs:
-            room = min(2 * self.slots, self.runs - used - 2 * GATE.first)
-            settings = {n: replace(s, value=values[n]) for n, s in self.world.settings.items()}
-            pending = [h for _, h, _ in waiting]
-            proposed = arm(
-                self.world, settings, master, history, room, number + 1, self.seed, pending
-            )
-            for change in proposed:
-                number, used = number + 1, used + 1
-                loss = self._loss(values, change)
-                gain = reference - loss - self.world.noise(draw)
+        waiting: list[tuple[float, Hypothesis]] = []
+        screening: deque[tuple[_Now, Hypothesis]] = deque()
+        number, used = 0, 4
+        while (left := self.runs - used - len(screening)) >= 2 * GATE.first or screening:
+            proposed: tuple[Hypothesis, ...] = ()
+            if (room := min(2 * self.slots, left - 2 * GATE.first)) > 0:
+                settings = {
+                    n: replace(s, value=now.values[n]) for n, s in self.world.settings.items()
+                }
+                pending = [h for _, h in (*waiting, *screening)]
+                proposed = arm(
+                    self.world, settings, now.master, history, room, number + 1, self.seed, pending
+                )
+            number += len(proposed)
+            screening.extend((now, change) for change in proposed)
+            fresh = bool(screening)
+            while len(screening) > (self.slots if proposed else 0):
+                then, change = screening.popleft()
+                used += 1
+                gain = then.reference - self._loss(then.values, change) - self.world.noise(draw)
                 if worth_confirming([gain], NOISE):
-                    waiting.append((gain, change, master.commit))
+                    waiting.append((gain, change))
                 else:
-                    history.append(_told(change, Verdict.NOT_BETTER, master.commit, gain))
+                    history.append(_told(change, Verdict.NOT_BETTER, then.master.commit, gain))
             waiting.sort(key=lambda w: (-w[0], w[1].id))
-            clear = [w for w in waiting if w[0] >= NOISE or not proposed]
-            if not clear and not proposed:
-                break
-            for gain, change, _ in clear[:1]:
+            left = self.runs - used - len(screening)
+            clear = [w for w in waiting if w[0] >= NOISE or not fresh]
+            tested = clear[:1] if left >= 2 * GATE.first else []
+            for gain, change in tested:
                 waiting = [w for w in waiting if w[1] is not change]
-                decision, spent = self._confirm(values, change, draw, self.runs - used)
-                used += spent
-                verdict = Verdict(decision.verdict)
-                told = _told(change, verdict, master.commit, gain, decision)
+                decision, spent = self._confirm(now.values, change, draw, left)
+                used, verdict = used + spent, Verdict(decision.verdict)
+                told = _told(change, verdict, now.master.commit, gain, decision)
                 history.append(told)
                 if verdict is Verdict.PROMOTED:
-                    values = values | {change.setting: change.value}
-                    master = master.model_copy(
-                        update={"commit": told.candidate, "version": master.version + 1}
-                    )
+                    values = now.values | {change.setting: change.value}
                     reference = self.world.loss(values) + self.world.noise(draw)
-        return 1 - self.world.loss(values) / first
+                    now = _Now(values, reference, now.master.version + 1, told.candidate)
+            if not fresh and not tested:
+                break
+        return 1 - self.world.loss(now.values) / first
 
     def _loss(self, values: Values, change: Hypothesis) -> float:
         assert change.value is not None

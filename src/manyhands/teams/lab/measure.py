@@ -121,7 +121,8 @@ async def _in_slot(
     holdout: bool,
 ) -> Measurement:
     key = job.key
-    async with lab.slots.take(job.slot) as slot:
+    # Screenings fill what the tests, for which all wait, leave free.
+    async with lab.slots.take(job.slot, patient=phase is Phase.SCREEN) as slot:
         await lab.jobs.reap(f"{lab.run_id}/{key}")
         started = time.time()
         await lab.repository.export(commit, folder / "src")

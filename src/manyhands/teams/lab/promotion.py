@@ -23,16 +23,10 @@ from manyhands.teams.lab.state import Candidate, Lab, Pair
 MASTER_RETRIES = 3
 
 
-def most_runs(gate: GateSettings) -> int:
-    """What one confirmation can take."""
-    return 2 * (gate.max_pairs + MASTER_RETRIES)
-
-
 async def confirm(
     run: Run, lab: Lab, candidate: Candidate, quota: int
 ) -> tuple[GateDecision, list[Pair]]:
-    """Is the candidate better than the master? One that fails in a run is not promoted. No other
-    master comes while this goes on."""
+    """Is the candidate better than the master? One that fails in a run is not promoted."""
     contest = Contest(lab.gate, candidate.commit, lab.master.commit, Phase.CONFIRM, sealed=True)
     return await compare(run, lab, contest, partial(lab.fresh_seeds, candidate), quota)
 

@@ -142,30 +142,40 @@ class Order(Record):
         raise ValueError("its jobs run on this machine, without such limits")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wish:
+    owner: str
+    wanted: int | None
+    patient: bool
+    given: asyncio.Future[int]
+
+
 class Pool:
     """So many places to run a job, for one study or several at once.
 
     Who wants one place and no other is served before those who take any. Of these a free place goes
-    to the owner that has the fewest jobs running, then to the one that has had the fewest, then to
-    the one that has waited longest; the lowest free number is given.
+    to the owner that has the fewest jobs running, then to the one that has had the fewest; of its
+    jobs to one that is not patient, then to the one that has waited longest. The lowest free number
+    is given.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._free = set(range(count))
-        self._waiting: list[tuple[str, int | None, asyncio.Future[int]]] = []
+        self._waiting: list[_Wish] = []
         self._running: Counter[str] = Counter()
         self._had: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def take(self, owner: str, wanted: int | None) -> AsyncGenerator[int]:
+    async def take(self, owner: str, wanted: int | None, patient: bool) -> AsyncGenerator[int]:
         given: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append((owner, wanted, given))
+        wish = _Wish(owner, wanted, patient, given)
+        self._waiting.append(wish)
         self._hand_out()
         try:
             yield await given
         finally:
-            self._waiting = [each for each in self._waiting if each[2] is not given]
+            self._waiting = [each for each in self._waiting if each is not wish]
             if given.done() and not given.cancelled():
                 self._running[owner] -= 1
                 self._free.add(given.result())
@@ -173,16 +183,16 @@ class Pool:
 
     def _hand_out(self) -> None:
         while ranks := [
-            (wanted is None, self._running[owner], self._had[owner], at)
-            for at, (owner, wanted, given) in enumerate(self._waiting)
-            if not given.done() and (wanted in self._free if wanted is not None else self._free)
+            (w.wanted is None, self._running[w.owner], self._had[w.owner], w.patient, at)
+            for at, w in enumerate(self._waiting)
+            if not w.given.done() and (w.wanted in self._free or (w.wanted is None and self._free))
         ]:
-            owner, wanted, given = self._waiting.pop(min(ranks)[-1])
-            slot = min(self._free) if wanted is None else wanted
+            wish = self._waiting.pop(min(ranks)[-1])
+            slot = min(self._free) if wish.wanted is None else wish.wanted
             self._free.remove(slot)
-            self._running[owner] += 1
-            self._had[owner] += 1
-            given.set_result(slot)
+            self._running[wish.owner] += 1
+            self._had[wish.owner] += 1
+            wish.given.set_result(slot)
 
 
 class Slots:
@@ -194,10 +204,11 @@ class Slots:
         self._owner = owner
 
     @asynccontextmanager
-    async def take(self, slot: int | None = None) -> AsyncGenerator[int]:
-        """``slot``: that one and no other (None, or one that there is not: any)."""
+    async def take(self, slot: int | None = None, *, patient: bool = False) -> AsyncGenerator[int]:
+        """``slot``: that one and no other (None, or one that there is not: any). ``patient``: after
+        all others of this study."""
         wanted = slot if slot is not None and slot < self._pool.count else None
-        async with self._pool.take(self._owner, wanted) as place:
+        async with self._pool.take(self._owner, wanted, patient) as place:
             yield place
 
 
@@ -392,19 +403,10 @@ class Screening:
     runs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Testing:
-    """A candidate that is measured against the master. ``runs``: how many are reserved for it."""
-
-    candidate: Candidate
-    task: asyncio.Task[tuple[GateDecision, list[Pair]]]
-    runs: int
-
-
 @dataclass(slots=True)
 class Lab:
-    """One study in progress. ``runs``: training runs so far, over all phases, without those of what
-    is under way (``screening``, oldest first, and ``testing``). ``made``: the experiment, the
+    """One study in progress. ``runs``: training runs so far, over all phases, without those of
+    ``screening``, the candidates that are under way, oldest first. ``made``: the experiment, the
     hypothesis and the parent of each commit. ``canaries``: how many there were. ``uneven``:
     programs measure otherwise in one place than in the others. ``ending``: the rounds are over, and
     what was held back for the end may be used."""
@@ -426,7 +428,6 @@ class Lab:
     history: list[Experiment] = field(default_factory=list[Experiment])
     promising: list[Candidate] = field(default_factory=list[Candidate])
     screening: deque[Screening] = field(default_factory=deque[Screening])
-    testing: list[Testing] = field(default_factory=list[Testing])
     notes: list[Note] = field(default_factory=list[Note])
     seen: dict[str, str] = field(default_factory=dict[str, str])
     attempts: set[str] = field(default_factory=set[str])
@@ -454,12 +455,8 @@ class Lab:
     def runs_left(self) -> int:
         """For what is begun now: without what is reserved for what is under way, and what is held
         back for the end of the campaign."""
-        reserved = sum(each.runs for each in self.under_way)
+        reserved = sum(each.runs for each in self.screening)
         return self.limit - self.runs - reserved - (0 if self.ending else self.held_back)
-
-    @property
-    def under_way(self) -> tuple[Screening | Testing, ...]:
-        return (*self.screening, *self.testing)
 
     def count(self, measured: Iterable[Measurement]) -> None:
         """Training runs that were done."""
@@ -573,7 +570,7 @@ class Lab:
         return Ground(self.master, self.master_files, dict(self.seen), self.brief(), known)
 
     def brief(self) -> Brief:
-        waiting = (*self.promising, *(each.candidate for each in self.under_way))
+        waiting = (*self.promising, *(each.candidate for each in self.screening))
         return Brief(
             study=self.study,
             master=self.master,

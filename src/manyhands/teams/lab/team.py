@@ -25,9 +25,9 @@ from manyhands.teams.lab.experiment import (
 from manyhands.teams.lab.factorial import combine
 from manyhands.teams.lab.opening import measure_baseline, open_lab
 from manyhands.teams.lab.papers import cited
-from manyhands.teams.lab.promotion import confirm, most_runs, only_on_validation, promote
+from manyhands.teams.lab.promotion import confirm, only_on_validation, promote
 from manyhands.teams.lab.records import Verdict
-from manyhands.teams.lab.state import Candidate, Lab, Order, Pool, Screening, Testing
+from manyhands.teams.lab.state import Candidate, Lab, Order, Pool, Screening
 from manyhands.teams.lab.study import load_study
 
 
@@ -54,27 +54,24 @@ async def lab(
 async def rounds(run: Run, state: Lab) -> str:
     """Experiments and promotions, round after round; why there is no further one.
 
-    A round is planned and begun while the last screenings of the one before and the tests that it
-    began go on: who plans, and who is slow, leaves no slot idle. What is under way is landed in the
-    order in which it was begun, and changes nothing before that, so that a study which is resumed
-    takes the same course.
+    One screening for each slot is still under way when a round is tested and the next is planned:
+    so neither who thinks nor who is slow leaves a slot idle. They are landed in the order in which
+    they were begun, and change nothing before that: a study that is resumed takes the same course.
     """
     turn = 0
     async with aside() as beside:
-        while not (reason := await over(run, state, turn)) or state.under_way:
+        while not (reason := await over(run, state, turn)) or state.screening:
             turn += 1
             async with run.scope(f"round-{turn}") as round:
                 state.steers += await round.steers("steers")
-                busy, room = bool(state.under_way), 0 if reason else state.room()
-                candidates = await plan(round, state, room) if room > 0 else []
+                candidates = [] if reason else await plan(round, state)
                 explore(round, state, beside, candidates)
-                moved = await land(round, state, ahead=state.slots.count if candidates else 0)
-                moved += await decide(round, state)
+                landed = await land(round, state, ahead=state.slots.count if candidates else 0)
+                fresh, tested = bool(candidates or landed), 0
                 if reason != STOPPED:
-                    fresh = bool(candidates) or (busy and room < 1)
-                    moved += await test(round, state, beside, fresh=fresh)
+                    tested = await promotions(round, state, only_clear=fresh)
                 await progress(round, state)
-            if not candidates and not moved:
+            if not fresh and not tested:
                 return "nothing is left to try"
     return reason
 
@@ -94,8 +91,11 @@ async def over(run: Run, lab: Lab, turn: int) -> str:
     return ""
 
 
-async def plan(run: Run, lab: Lab, room: int) -> list[Candidate]:
+async def plan(run: Run, lab: Lab) -> list[Candidate]:
     """Researcher, planner, reviewer: as many new hypotheses as this round can screen."""
+    room = lab.room()
+    if room < 1:
+        return []
     async with run.scope("researcher") as scope:
         ideas = await lab.cast.researcher.fill(scope, lab.brief(), 2 * room)
     exact, left = cited(ideas, lab.master.commit, lab.hypotheses + 1, room)
@@ -134,35 +134,25 @@ async def land(run: Run, lab: Lab, *, ahead: int) -> int:
     return landed
 
 
-async def test(run: Run, lab: Lab, beside: Aside, *, fresh: bool) -> int:
-    """Begin to test the most promising candidates against the master; how many.
-
-    ``fresh``: new ideas come, or may when there is room for them. While they do, or are under way,
-    only clear ones are tested.
-    """
-    found = lab.take_promising(only_clear=fresh or bool(lab.under_way))
-    ready = [c for c in found if await rebase(run, lab, c)]
-    quota = min(lab.runs_left // max(1, len(ready)), most_runs(lab.gate))
-    for candidate in ready:
-        work = partial(confirm, lab=lab, candidate=candidate, quota=quota)
-        task = beside.begin(run, f"gate/{candidate.id}", work)
-        lab.testing.append(Testing(candidate, task, quota))
-    return len(found)
-
-
-async def decide(run: Run, lab: Lab) -> int:
-    """Take the tests' word; how many there were.
+async def promotions(run: Run, lab: Lab, *, only_clear: bool) -> int:
+    """Test the most promising candidates against the master; returns how many were tested.
 
     Winners are promoted best first. Each later one finds that its parent is no longer the master:
-    it is rebased there and measured again in a later round.
+    it waits for the next round, is rebased there and measured again.
     """
-    tests = lab.testing
-    tested = [(each.candidate, *await each.task) for each in tests]
-    lab.testing = []
-    runs = [m for _, _, pairs in tested for p in pairs for m in p.both]
+    ready = [c for c in lab.take_promising(only_clear=only_clear) if await rebase(run, lab, c)]
+    quota = lab.runs_left // max(1, len(ready))
+    tested = await run.map(
+        "gate",
+        lambda scope, c: confirm(scope, lab, c, quota),
+        ready,
+        key_of=lambda c: c.id,
+    )
+    runs = [m for _, pairs in tested for p in pairs for m in p.both]
     lab.count(runs)
     lab.hosts.see(runs, lab.master.commit)
-    for candidate, decision, pairs in sorted(tested, key=lambda each: -each[1].gain):
+    ranked = sorted(zip(ready, tested, strict=True), key=lambda ct: -ct[1][0].gain)
+    for candidate, (decision, pairs) in ranked:
         candidate.decide(decision, pairs, lab.sign)
         won = candidate.verdict is Verdict.PROMOTED
         if won and (why := only_on_validation(pairs, lab.sign)):
@@ -171,4 +161,4 @@ async def decide(run: Run, lab: Lab) -> int:
             keep(lab, candidate)
             continue
         await settle(run, lab, candidate)
-    return len(tested)
+    return len(ready)
