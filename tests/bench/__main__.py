@@ -30,6 +30,7 @@ BENCHES = {
     "loops": ("loops", "agent loops over HTTP, beside bare loops and frameworks"),
     "http": ("http_clients", "HTTP clients: CPU of a request at 1 and at 200 connections"),
     "lab": ("lab", "lab experiments per hour against a plain shell loop"),
+    "slots": ("slots", "slots in use beside a planner that thinks and slow trainings, simulated"),
     "ablation": ("ablation", "planted useless changes dropped and true ones kept, simulated"),
     "race": ("race", "planners against chance on simulated worlds, at equal evaluations"),
     "documents": ("documents", "10,000 passages indexed and searched, beside a scan in Python"),

@@ -217,8 +217,8 @@ class Course:
     def run(self, arm: Propose) -> float:
         """The share of the possible gain that the last master has: of the true loss, no noise.
 
-        The lab's own rounds: two screenings for each slot, begun while one for each slot is still
-        under way; the clearest candidates confirmed first, a promotion only by the promotion test,
+        The lab's own rounds: two screenings for each slot, landed a round after they were
+        begun; the clearest candidates confirmed first, a promotion only by the promotion test,
         within ``runs`` training runs.
         """
         draw = random.Random(f"{self.world.name} {self.seed}")
@@ -241,7 +241,7 @@ class Course:
             number += len(proposed)
             screening.extend((now, change) for change in proposed)
             fresh = bool(screening)
-            while len(screening) > (self.slots if proposed else 0):
+            while len(screening) > len(proposed):
                 then, change = screening.popleft()
                 used += 1
                 gain = then.reference - self._loss(then.values, change) - self.world.noise(draw)
