@@ -1,8 +1,8 @@
-"""How much of its slots a study uses: beside a planner that thinks, and with programs that are slow.
+"""How much of its slots a study uses: a planner that thinks beside it, and programs that are slow.
 
-Simulated trainings that sleep, those of one program in ten six times as long as the others; a planner that sleeps
-before it proposes, as a model thinks. Busy time over slots and wall time, from the first
-training's start to the last one's end, without the campaign's end.
+Simulated trainings that sleep, those of one program in ten six times as long as the others; a
+planner that sleeps before it proposes, as a model thinks. Busy time over slots and wall time, from
+the first training's start to the last one's end, without the campaign's end.
 """
 
 from __future__ import annotations

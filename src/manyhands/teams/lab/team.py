@@ -55,9 +55,9 @@ async def rounds(run: Run, state: Lab) -> str:
     """Experiments and promotions, round after round; why there is no further one.
 
     The screenings of a round are under way while the round before is tested and the next one is
-    planned: neither who thinks nor who is slow leaves a slot idle. They are landed a round later, in
-    the order in which they were begun, and change nothing before: a study that is resumed takes the
-    same course.
+    planned: neither who thinks nor who is slow leaves a slot idle. They are landed a round later,
+    in the order in which they were begun, and change nothing before: a study that is resumed takes
+    the same course.
     """
     turn = 0
     async with aside() as beside:
