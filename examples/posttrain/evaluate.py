@@ -4,8 +4,8 @@ Invariant: the artifact is read as data and run by the protected `model` alone; 
 standard output is the metric, and nothing is printed there unless it is finite and plausible.
 
 Each question is answered greedily. An answer that is right to the word is worth 1; one in the right
-form that names another object `chat.FORM_CREDIT`. A model that keeps to the forms and names the
-same object again and again would live off that credit: it is refused.
+form that names another object `chat.FORM_CREDIT`. A model that keeps to the forms without answering
+would live off that credit: it is refused.
 """
 
 import os
@@ -19,15 +19,15 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS
 import argparse
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 
 import chat
 import model
 import numpy as np
 
-#: No object is the answer to more than this share of the questions.
-MOST_ALIKE = 0.1
+#: From this share of answers in the right form on, at least so many of those are right to the word.
+FORMAL, LEAST_RIGHT = 0.2, 0.5
 
 
 def read(folder: Path, name: str) -> str:
@@ -74,11 +74,11 @@ def judge(artifact: Path, folder: Path, split: str) -> dict[str, float]:
     with np.errstate(all="ignore"):
         said = answers(parameters, asked, words)
     credits = [chat.credit(*each, answer) for each, answer in zip(asked, said)]
-    named = Counter(object for _, object in credits if object)
-    (best, count), *_ = named.most_common(1) or [("", 0)]
-    if count > MOST_ALIKE * len(asked):
+    formal = sum(bool(object) for _, object in credits)
+    right = sum(value == 1 for value, _ in credits)
+    if formal >= FORMAL * len(asked) and right < LEAST_RIGHT * formal:
         raise model.Refused(
-            f"{count} of {len(asked)} answers name {best!r}, more than {MOST_ALIKE:.0%}: "
+            f"of {formal} answers in the right form {right} are right, not {LEAST_RIGHT:.0%}: "
             "the forms are kept and the questions are not answered"
         )
     return {

@@ -58,8 +58,8 @@ def test_posttrain_is_improved_by_leaving_out_what_is_never_in_form(tmp_path: Pa
 
 
 def test_posttrain_refuses_what_only_learned_the_form(tmp_path: Path) -> None:
-    """A real training whose preferences reward the form whatever the object: of three seeds some
-    give one object to more than a tenth of the questions."""
+    """A real training whose preferences reward the form whatever the object: of three seeds
+    some keep to the form, and are mostly wrong."""
     folder = tmp_path / "posttrain"
     laid_out("posttrain", folder, "")
     text = (folder / "train.py").read_text()

@@ -48,6 +48,10 @@ GRACE_SECONDS = 1.0
 PAUSES = tuple(0.001 * 2**round for round in range(10))
 
 
+class Unbegun(JobError):
+    """A launch that ended without a word before the job's program had begun: it was killed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How to start a job's supervisor. ``wrapped``: it is a child of what ``argv`` starts."""
@@ -186,9 +190,10 @@ class RunningJob:
                 next="may the job read it? Name its folder in `read`, or put it on the PATH",
             )
         if not report.started:
-            said = lines.output.tail().strip()[-500:] or "nothing"
-            raise JobError(
-                f"job {self.spec.key!r} could not be launched; {self.launch.argv[0]} said: {said}",
+            said = lines.output.tail().strip()[-500:]
+            raise (JobError if said else Unbegun)(
+                f"job {self.spec.key!r} could not be launched; {self.launch.argv[0]} said: "
+                f"{said or 'nothing'}",
                 next="try another isolation level, or look at the paths that the job names",
             )
 

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +20,12 @@ from manyhands.isolation.endings import finish, remove, to_its_end
 from manyhands.ports import Isolation, JobExit, JobResult, JobSpec
 
 from . import bubblewrap, environment, landlock
-from .job import Launch, RunningJob
+from .job import Launch, RunningJob, Unbegun
 from .levels import choose, describe
 
 SCRATCH_PREFIX = "manyhands-job-"
+#: How often a job is launched of which nothing has begun.
+LAUNCHES = 3
 CANCELLED = limits.Cause(JobExit.FAILED, "cancelled")
 
 
@@ -50,9 +53,18 @@ class LocalJobRunner:
         a limit that ended the job (TIMED_OUT, OUT_OF_MEMORY, OUTPUT_LIMIT, DISK_LIMIT, and FAILED
         for too many processes); files over the disk limit once it has ended; OK for code 0;
         OUT_OF_MEMORY for a failure whose last output says so; else FAILED. An exception of
-        ``on_output`` ends the job and is raised.
+        ``on_output`` ends the job and is raised. A launch that was killed before the program began
+        is tried again, `LAUNCHES` times in all.
         """
         check(spec)
+        for _ in range(LAUNCHES - 1):
+            with suppress(Unbegun):
+                return await self._launched(spec, on_output)
+        return await self._launched(spec, on_output)
+
+    async def _launched(
+        self, spec: JobSpec, on_output: Callable[[bytes], None] | None
+    ) -> JobResult:
         token = environment.mark(spec.key)
         scratch = make_scratch()
         self._running.add(token)
