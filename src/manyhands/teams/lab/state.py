@@ -167,7 +167,9 @@ class Pool:
         self._had: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def take(self, owner: str, wanted: int | None, patient: bool) -> AsyncGenerator[int]:
+    async def take(
+        self, owner: str, wanted: int | None, patient: bool = False
+    ) -> AsyncGenerator[int]:
         given: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         wish = _Wish(owner, wanted, patient, given)
         self._waiting.append(wish)
