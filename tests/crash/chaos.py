@@ -29,7 +29,8 @@ from manyhands.runtime import Runtime
 from tests.shell import EXAMPLES
 from tests.studies import git
 
-RACE = "r"
+#: Of this process alone: jobs of another campaign on this machine are not touched.
+RACE = f"r{os.getpid()}"
 #: A driver that neither ends nor begins a job for so many seconds is stuck.
 PATIENCE = 240
 MB = 2**20
