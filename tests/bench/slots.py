@@ -74,19 +74,26 @@ def rows(options: Options) -> list[Row]:
     for slots in (2, 4):
         for share in (0.0, 1.0):
             say(f"slots: {slots}, a planner that thinks for {share:g} trainings")
-            used = [_used(options.folder, slots, share, n) for n in range(options.pick(5, 1))]
-            name = f"{slots} slots in use, planning takes {share:g} trainings"
-            goal = at_least(85.0) if not options.quick else None
-            found.append(Row("slots", name, used, "%", goal=goal))
+            used: dict[bool, list[float]] = {False: [], True: []}
+            for number in range(options.pick(5, 1)):
+                for overlap, mine in used.items():
+                    mine.append(_used(options.folder, slots, share, overlap, number))
+            name = f"{slots} slots, planning takes {share:g} trainings"
+            gained = [over - plain for over, plain in zip(used[True], used[False], strict=True)]
+            goal = at_least(0.0) if share and not options.quick else None
+            found.append(Row("slots", f"{name}: in use, rounds one by one", used[False], "%"))
+            found.append(Row("slots", f"{name}: in use, rounds overlap", used[True], "%"))
+            found.append(Row("slots", f"{name}: gained", gained, "points", goal=goal))
     return found
 
 
-def _used(base: Path, slots: int, share: float, number: int) -> float:
-    folder = base / f"{slots}-{share:g}-{number}"
+def _used(base: Path, slots: int, share: float, overlap: bool, number: int) -> float:
+    folder = base / f"{slots}-{share:g}-{overlap}-{number}"
     folder.mkdir()
     told = (HERE / "landscape" / "study.toml").read_text()
-    wider = {"study.toml": told.replace("[0, 1]", str(VALUES))}
-    study = lay_out("landscape", folder / "study", wider)
+    told = told.replace("[0, 1]", str(VALUES))
+    told = told.replace("[slots]", f"[slots]\noverlap = {str(overlap).lower()}")
+    study = lay_out("landscape", folder / "study", {"study.toml": told})
     jobs = SlowJobs(SimulatedJobs(bowl, world=number), SECONDS)
     view = asyncio.run(
         run_study(folder, study, thinking(share * SECONDS), runs=90, slots=slots, jobs=jobs)

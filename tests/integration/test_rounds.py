@@ -20,15 +20,14 @@ from tests.studies import HERE, lay_out
 from tests.studies.casts import run_study, workflow_of
 from tests.studies.landscape import SimulatedJobs
 
-RUNS = 24
+RUNS = 80
 
 
 def wide(folder: Path) -> Path:
     """More to try than a test can."""
     told = (HERE / "landscape" / "study.toml").read_text()
-    return lay_out(
-        "landscape", folder / "study", {"study.toml": told.replace("[0, 1]", str([*range(40)]))}
-    )
+    told = told.replace("[0, 1]", str([*range(40)])).replace("[slots]", "[slots]\noverlap = true")
+    return lay_out("landscape", folder / "study", {"study.toml": told})
 
 
 @dataclass
@@ -124,10 +123,10 @@ async def test_who_ends_first_changes_nothing(tmp_path: Path) -> None:
         folder.mkdir()
         jobs = Scrambled(SimulatedJobs(lambda values, phase: -0.1 * values["A"]), turn)
         study, cast = wide(folder), cast_of_algorithms(1)
-        view = await run_study(folder, study, cast, runs=60, slots=3, jobs=jobs)
+        view = await run_study(folder, study, cast, runs=RUNS, slots=3, jobs=jobs)
         verdicts = [(e.id, e.hypothesis.title, e.verdict, e.screen_gain) for e in view.experiments]
         told.append((verdicts, [(r.experiment, r.seed, r.metric) for r in view.rows], view.reason))
-        assert len(view.measurements) <= 60
+        assert len(view.measurements) <= RUNS
     assert told[0] == told[1]
 
 

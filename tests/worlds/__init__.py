@@ -182,6 +182,10 @@ ARMS: dict[str, Propose] = {
 }
 
 
+#: Arms with someone who thinks: there rounds overlap.
+THINKING = ("hybrid",)
+
+
 # ---------------------------------------------------------------- one study in a world
 
 
@@ -213,12 +217,13 @@ class Course:
     seed: int
     runs: int
     slots: int = 2
+    overlap: bool = False
 
     def run(self, arm: Propose) -> float:
         """The share of the possible gain that the last master has: of the true loss, no noise.
 
-        The lab's own rounds: two screenings for each slot, landed a round after they were
-        begun; the clearest candidates confirmed first, a promotion only by the promotion test,
+        The lab's own rounds: two screenings for each slot, landed a round later where rounds
+        overlap; the clearest candidates confirmed first, a promotion only by the promotion test,
         within ``runs`` training runs.
         """
         draw = random.Random(f"{self.world.name} {self.seed}")
@@ -230,7 +235,8 @@ class Course:
         number, used = 0, 4
         while (left := self.runs - used - len(screening)) >= 2 * GATE.first or screening:
             proposed: tuple[Hypothesis, ...] = ()
-            if (room := min(2 * self.slots, left - 2 * GATE.first)) > 0:
+            spare = left - 2 * GATE.first - 2 * GATE.max_pairs * bool(screening)
+            if (room := min(2 * self.slots, spare)) > 0:
                 settings = {
                     n: replace(s, value=now.values[n]) for n, s in self.world.settings.items()
                 }
@@ -241,7 +247,7 @@ class Course:
             number += len(proposed)
             screening.extend((now, change) for change in proposed)
             fresh = bool(screening)
-            while len(screening) > len(proposed):
+            while len(screening) > (len(proposed) if self.overlap else 0):
                 then, change = screening.popleft()
                 used += 1
                 gain = then.reference - self._loss(then.values, change) - self.world.noise(draw)
@@ -310,7 +316,7 @@ def contest(
     """Arm -> "world/seed" -> the share of the possible gain that it found."""
     return {
         name: {
-            f"{number}/{seed}": Course(world(number), seed, runs).run(arm)
+            f"{number}/{seed}": Course(world(number), seed, runs, overlap=name in THINKING).run(arm)
             for number in worlds
             for seed in seeds
         }

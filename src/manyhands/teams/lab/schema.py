@@ -92,9 +92,12 @@ class Limits(Section):
 
 
 class Slots(Section):
-    """``count``: runs at once; ``auto`` is the number of cores that this process may use."""
+    """``count``: runs at once; ``auto`` is the number of cores that this process may use.
+    ``overlap``: whether a round is begun before the one before it is landed; ``auto``: where a
+    model fills a role that a round waits for."""
 
     count: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    overlap: bool | Literal["auto"] = "auto"
 
 
 class StudyBudget(Section):

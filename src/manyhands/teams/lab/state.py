@@ -384,6 +384,10 @@ def dropped_of(ablation: Ablation | None) -> frozenset[str]:
     return frozenset(line.experiment for line in lines if line.fate == "dropped")
 
 
+#: How the name of one begins who fills a role and takes time for it.
+THINKS = "model:"
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What an experiment is made on, as it was when it was begun: the master and its ``files``, the
@@ -504,12 +508,24 @@ class Lab:
     def gate(self) -> GateSettings:
         return gate_of(self.study)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a round is begun before the one before it is landed: where someone is asked who
+        thinks. An algorithm knows at once what it proposes, and better with one round more."""
+        asked = ("researcher", "planner", "reviewer", "worker")
+        wanted = self.study.config.slots.overlap
+        if wanted != "auto":
+            return wanted
+        return any(self.cast.names[role].startswith(THINKS) for role in asked)
+
     def room(self) -> int:
         """How many experiments this round may begin: two for each slot, leaving enough for a first
-        look at what waits already."""
+        look at what waits already; and, beside others that are under way, for a whole test of one
+        of those, so that what is learnt late in a small budget can still be used."""
         if self.since_promotion >= self.plateau:
             return 0
         spare = self.runs_left - 2 * self.gate.first
+        spare -= 2 * self.gate.max_pairs * bool(self.screening)
         screens = spare // self.study.config.promotion.screen_seeds
         return min(2 * self.slots.count, screens, self.experiments_left)
 

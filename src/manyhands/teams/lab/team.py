@@ -54,10 +54,10 @@ async def lab(
 async def rounds(run: Run, state: Lab) -> str:
     """Experiments and promotions, round after round; why there is no further one.
 
-    The screenings of a round are under way while the round before is tested and the next one is
-    planned: neither who thinks nor who is slow leaves a slot idle. They are landed a round later,
-    in the order in which they were begun, and change nothing before: a study that is resumed takes
-    the same course.
+    Where rounds overlap, the screenings of one are under way while the one before is tested and the
+    next is planned: neither who thinks nor who is slow leaves a slot idle. They are landed a round
+    later, in the order in which they were begun, and change nothing before: a study that is resumed
+    takes the same course.
     """
     turn = 0
     async with aside() as beside:
@@ -67,7 +67,8 @@ async def rounds(run: Run, state: Lab) -> str:
                 state.steers += await round.steers("steers")
                 candidates = [] if reason else await plan(round, state)
                 explore(round, state, beside, candidates)
-                landed = await land(round, state, ahead=len(candidates))
+                ahead = len(candidates) if state.overlaps else 0
+                landed = await land(round, state, ahead=ahead)
                 fresh, tested = bool(candidates or landed), 0
                 if reason != STOPPED:
                     tested = await promotions(round, state, only_clear=fresh)
