@@ -246,3 +246,24 @@ def test_a_study_is_shown_while_it_runs_and_after(folder: Path) -> None:
     assert "0 new steps" in shell("lab", "track", study)
     assert shown("regression", run)[1:] == (logs, alerts)
     assert "trackio:OWNER/SPACE" in shell("lab", "track", study, "--to", "wandb", code=2)
+
+
+@pytest.mark.needs("bubblewrap")
+def test_a_study_is_shown_in_a_tracker_of_somebody_elses(tmp_path: Path) -> None:
+    study = str(lay_out("regression", tmp_path / "study"))
+    shell = Shell(tmp_path)
+    told = tmp_path / "told.jsonl"
+    to = f"python:file_tracker:FileTracker:{told}"
+    assert "PYTHONPATH" in shell("lab", "run", study, "--track", to, code=2)
+    foreign = str(Path(__file__).parents[1] / "foreign")
+    shell.env["PYTHONPATH"] = f"{shell.env.get('PYTHONPATH', '')}:{foreign}"
+    shell("lab", "run", study, "--runs", "16", "--track", to, "--json")
+    shell("lab", "track", study, "--to", to)  # what was left when the run ended
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
+    rows = json.loads(shell("lab", "ledger", study, "--json"))
+    logs = [line[3] for line in lines if line[1] == "log"]
+    assert sum("run/seconds" in values for values in logs) == len(rows)
+    assert any("study/completed_jobs" in values for values in logs)
+    assert ["alert", "study ended"] in [[line[1], line[3]] for line in lines if len(line) > 3]
+    assert any(line[1] == "training" for line in lines)
+    assert "0 new steps, 0 alerts" in shell("lab", "track", study, "--to", to)

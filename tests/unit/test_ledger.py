@@ -48,6 +48,12 @@ def read(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text), delimiter="\t"))
 
 
+def test_what_the_study_ended_early_has_not_crashed() -> None:
+    ended = [row(1, metric=None, exit=exit) for exit in ("pruned", "not_run", "diverged", "failed")]
+    found = [read(to_tsv([each]))[0]["status"] for each in ended]
+    assert found == ["discard", "discard", "crash", "crash"]
+
+
 def test_the_header_starts_as_karpathys_and_holds_all_of_the_other_kind() -> None:
     header = to_tsv([]).rstrip("\n").split("\t")
     assert tuple(header[:5]) == KARPATHY

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -196,3 +198,10 @@ def test_verdicts_differ_in_shape_and_failures_in_colour_from_the_rest() -> None
     of_runs_alone = {Verdict.BASELINE, Verdict.KEPT, Verdict.DROPPED, Verdict.MEASURED}
     assert set(plots.LOOKS) == set(Verdict) - of_runs_alone
     assert len({look.marker for look in plots.LOOKS.values()}) == len(plots.LOOKS)
+
+
+@pytest.mark.parametrize("figure", [plots.metric_figure, plots.delta_figure])
+def test_marks_without_a_metric_stand_in_a_strip_that_says_so(figure: Callable[..., Any]) -> None:
+    assert "no metric" in texts(plots.svg(figure(story(14))))
+    whole = story(2)
+    assert "no metric" not in texts(plots.svg(figure(whole)))

@@ -130,6 +130,15 @@ def test_rows_that_never_ran_are_no_runs() -> None:
     assert (found.runs, found.failed_jobs) == (0, 0)
 
 
+def test_what_the_study_ended_early_is_no_failure() -> None:
+    rows = [row(1, 2.5), row(2, None, exit="pruned"), row(3, None, exit="diverged")]
+    found = summarize(
+        study="s", metric="m", direction="lower", rows=rows, experiments=(), masters=()
+    )
+    assert (found.completed_jobs, found.failed_jobs, found.pruned_jobs) == (1, 1, 1)
+    assert "3 runs (1 failed, 1 ended early)" in render_summary(found, (), ())
+
+
 def test_pairs_are_matched_by_seed_and_direction() -> None:
     rows = pairs([0.1, 0.2], [0.1, 0.1])
     assert [p.gain for p in paired(experiment(), rows, -1.0)] == pytest.approx([0.1, 0.2])

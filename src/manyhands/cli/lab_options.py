@@ -78,5 +78,9 @@ Silence = Annotated[
     typer.Option(help="Not here: seconds without output that end a job (1800).", min=1.0),
 ]
 Tracked = Annotated[
-    str, typer.Option(metavar="TRACKER", help="Show it in: trackio, or trackio:OWNER/SPACE.")
+    str,
+    typer.Option(
+        metavar="TRACKER",
+        help="Show it in: trackio, trackio:OWNER/SPACE, or python:MODULE:NAME.",
+    ),
 ]

@@ -25,7 +25,10 @@ def check_tracker(spec: str) -> None:
 def track_study(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or a run's id.")],
     to: Annotated[
-        str, typer.Option(metavar="TRACKER", help="trackio, or trackio:OWNER/SPACE.")
+        str,
+        typer.Option(
+            metavar="TRACKER", help="trackio, trackio:OWNER/SPACE, or python:MODULE:NAME."
+        ),
     ] = "trackio",
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until the run ends, whoever runs it.")

@@ -1,4 +1,4 @@
-"""Trackers by one word: ``trackio``, or ``trackio:SPACE``."""
+"""Trackers by one word: ``trackio``, ``trackio:SPACE``, or ``python:MODULE:NAME`` of others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from manyhands.adapters.trackers.foreign import FORM, load
 from manyhands.adapters.trackers.trackio import TrackioTracker, check_installed
 from manyhands.adapters.trackers.trackio_dashboard import TrackioDashboard
 from manyhands.errors import ConfigError
@@ -14,13 +15,15 @@ from manyhands.runtime import Event, Runtime
 
 __all__ = ["TrackioDashboard", "check_installed", "events_of", "tracker_of"]
 
-FORMS = "trackio, or trackio:OWNER/SPACE"
+FORMS = f"trackio, trackio:OWNER/SPACE, {FORM}"
 
 
 def tracker_of(spec: str, *, patience: float = math.inf) -> Tracker:
     """``patience``: seconds to wait for another process that tells of the same run. Raises
     `ConfigError`."""
     name, _, space = spec.partition(":")
+    if name == "python":
+        return load(space)
     if name != "trackio" or (":" in spec and not space):
         raise ConfigError(f"{spec!r} is no tracker", next=f"write {FORMS}")
     return TrackioTracker(space, patience=patience)

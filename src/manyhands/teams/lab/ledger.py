@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from manyhands.teams.lab.pruning import PRUNED
 from manyhands.teams.lab.records import LedgerRow, Phase, Verdict
 
 METRIC = "val_bpb"
@@ -88,8 +89,9 @@ def iso_time(unix: float) -> str:
 
 
 def status(row: LedgerRow, kept: frozenset[int]) -> str:
-    """karpathy's three words. ``kept`` comes from ``kept_rows``."""
-    if finite(row.metric) is None and row.exit != NOT_RUN:
+    """karpathy's three words. ``kept`` comes from ``kept_rows``. What the study refused or ended
+    early is discarded; only what failed by itself has crashed."""
+    if finite(row.metric) is None and row.exit not in (NOT_RUN, PRUNED):
         return "crash"
     return "keep" if row.row in kept else "discard"
 

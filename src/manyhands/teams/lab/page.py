@@ -37,7 +37,7 @@ from manyhands.teams.lab.records import (
     Note,
     Verdict,
 )
-from manyhands.teams.lab.reporter import MARKS, PromotionLine, Summary
+from manyhands.teams.lab.reporter import MARKS, PromotionLine, Summary, ended
 
 #: The page shows so many experiments and ledger rows, the newest; promotions are always shown.
 EXPERIMENTS = 400
@@ -47,9 +47,9 @@ DIFF_LINES = 400
 _CAPTIONS = {
     "metric": "Every experiment at its number: the mean of its confirmation runs, or its screening "
     "run. The line is the master, the band twice the noise of a single run. Arrows lie off the "
-    "scale; marks at the foot have no metric.",
+    "scale; marks in the strip at the foot have no metric, whatever their height.",
     "delta": "The same experiments as differences from the master that each was measured against; "
-    "bars are confidence intervals of confirmed gains.",
+    "bars are confidence intervals of confirmed gains. The strip at the foot as above.",
     "workers": "Every run as a bar in the slot that it ran in.",
     "ablation": "Each promoted change taken out of the final master by itself: how much better the "
     "master is with it, on fresh seeds. A cross marks what was dropped. No bar: too few seeds for "
@@ -207,7 +207,7 @@ def _tiles(summary: Summary) -> Iterator[tuple[str, str, str]]:
     yield (
         "runs",
         str(summary.runs),
-        f"{summary.failed_jobs} failed" + (f", {pace:.0f} per hour" if pace is not None else ""),
+        ended(summary) + (f", {pace:.0f} per hour" if pace is not None else ""),
     )
     yield "time", duration(summary.elapsed), f"{duration(summary.cpu_seconds)} of CPU in runs"
     cost = f"${summary.cost_usd:.2f}" if summary.cost_usd else "$0"

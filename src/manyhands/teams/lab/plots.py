@@ -78,6 +78,7 @@ PHASES: Mapping[Phase, tuple[str, str]] = {
 DENSE = 1500
 #: The part of a plot's height kept for marks that have no value.
 FOOT = 0.08
+NO_METRIC = "no metric"
 #: With more promotions than this the points carry no text.
 LABELLED = 8
 
@@ -250,7 +251,10 @@ def _scale(
     foot = low
     if len(values) < len(story.experiments):
         low -= (high - low) * FOOT / (1 - FOOT)
-        axes.axhline(foot, color=theme.faint, linewidth=0.8, linestyle=":")
+        axes.axhspan(low, foot, color=theme.faint, alpha=0.6, linewidth=0, zorder=0)
+        # Where lower is better, a mark at the foot would pass for the best of all.
+        where = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+        axes.text(0.995, (low + foot) / 2, NO_METRIC, color=theme.ink, fontsize=8, **where)
     axes.set_ylim(low, high)
     ticks = [t for t in axes.get_yticks() if foot <= t <= high] if values or keep else []
     axes.set_yticks(ticks)

@@ -17,6 +17,7 @@ from manyhands.teams.lab.anomalies import ActiveJob, Direction, PairGain, paired
 from manyhands.teams.lab.ledger import NOT_RUN, duration, finite, plain, shown_number, text_table
 from manyhands.teams.lab.memory import code, markdown
 from manyhands.teams.lab.outlook import Campaign, end_markdown
+from manyhands.teams.lab.pruning import PRUNED
 from manyhands.teams.lab.records import (
     Ablation,
     Anomaly,
@@ -74,7 +75,8 @@ class Summary(Record):
     ``best_metric``: the mean of the present master's confirmation runs. ``best_run``: the best
     single run, a best of ``completed_jobs`` and so too good by chance. ``confirmed_gain``: the sum
     of the gains of those promotions that were not dropped at the end. ``best_delta_vs_master``: the
-    largest gain that any confirmation measured against the master of its time.
+    largest gain that any confirmation measured against the master of its time. ``pruned_jobs``
+    were ended early by the study itself; they are no failures.
     """
 
     study: str
@@ -86,6 +88,7 @@ class Summary(Record):
     active_non_experiment_jobs: int
     completed_jobs: int
     failed_jobs: int
+    pruned_jobs: int
     anomaly_count: int
     baseline_metric: float | None
     best_metric: float | None
@@ -125,6 +128,7 @@ def summarize(
     """
     sign = sign_of(direction)
     ran = [row for row in rows if row.exit != NOT_RUN]
+    pruned = sum(row.exit == PRUNED for row in ran)
     ok = [value for row in ran if (value := finite(row.metric)) is not None]
     decided = [e.decision.gain for e in experiments if e.decision and e.decision.looks]
     fates = {e.experiment: e.fate for e in ablation.lines} if ablation is not None else {}
@@ -144,7 +148,8 @@ def summarize(
         active_experiment_jobs=training,
         active_non_experiment_jobs=len(active) - training,
         completed_jobs=len(ok),
-        failed_jobs=len(ran) - len(ok),
+        failed_jobs=len(ran) - len(ok) - pruned,
+        pruned_jobs=pruned,
         anomaly_count=len(found),
         baseline_metric=_mean(r.metric for r in rows if r.phase is Phase.BASELINE),
         best_metric=_mean(masters[-1].reference.values()) if masters else None,
@@ -307,10 +312,16 @@ def _gain_text(experiment: Experiment) -> str:
     return "" if screened is None else f", {screened:+.4g} in screening"
 
 
+def ended(summary: Summary) -> str:
+    """``1 failed``, and how many were ended early, if any."""
+    early = f", {summary.pruned_jobs} ended early" if summary.pruned_jobs else ""
+    return f"{summary.failed_jobs} failed{early}"
+
+
 def _cost(summary: Summary) -> list[str]:
     pace = summary.runs_per_hour
     lines = [
-        f"- {summary.runs} runs ({summary.failed_jobs} failed) in {duration(summary.elapsed)}"
+        f"- {summary.runs} runs ({ended(summary)}) in {duration(summary.elapsed)}"
         + (f", {pace:.0f} runs per hour" if pace is not None else ""),
         f"- {duration(summary.run_seconds)} of running, {duration(summary.cpu_seconds)} of CPU",
     ]

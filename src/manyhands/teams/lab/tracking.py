@@ -26,7 +26,14 @@ Alert = tuple[str, str, AlertLevel]
 
 _NUMBERS = (
     *("active_jobs", "active_experiment_jobs", "active_non_experiment_jobs", "completed_jobs"),
-    *("failed_jobs", "anomaly_count", "best_metric", "best_run", "best_delta_vs_master"),
+    *(
+        "failed_jobs",
+        "pruned_jobs",
+        "anomaly_count",
+        "best_metric",
+        "best_run",
+        "best_delta_vs_master",
+    ),
     *("confirmed_gain", "noise_sd", "experiments", "runs", "cost_usd", "cpu_seconds"),
 )
 
