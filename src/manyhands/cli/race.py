@@ -23,8 +23,8 @@ from manyhands.cli.runs import (
     runtime_of,
 )
 from manyhands.config import Config, load_config, located_text
-from manyhands.errors import ConfigError
-from manyhands.runtime import RunHandle, Runtime
+from manyhands.errors import ChildrenFailed, ConfigError
+from manyhands.runtime import RunHandle, Runtime, Status
 from manyhands.wiring import RACE, Endpoints, models_of
 
 Arms = Annotated[
@@ -75,6 +75,9 @@ def race(
     `manyhands lab race . --arms random,team:hf:Qwen/Qwen3-32B --budget runs=80,usd=2 --slots 4`
 
     `manyhands lab race . --resume race-1a2b3c4d`
+
+    An arm that fails ends no other: the report is written, the exit code is 5, and --resume tries
+    that arm again.
     """
     if resume:
         go(_resumed(resume, journal, as_json))
@@ -157,8 +160,14 @@ async def _resumed(run_id: str, journal: str | None, as_json: bool) -> None:
         if first is None or first.data.get("workflow") != RACE:
             raise ConfigError(f"run {run_id!r} is no race", next="see `manyhands runs`")
         order = RaceOrder.model_validate(runtime.value(first))
-        handle = await runtime.resume(run_id)
+        handle = await go_on(runtime, run_id)
         await _watch(runtime, handle, order, as_json)
+
+
+async def go_on(runtime: Runtime, run_id: str) -> RunHandle:
+    """Of a race that has failed, the arms that ended it are tried again."""
+    failed = runtime.view(run_id).status is Status.FAILED
+    return await runtime.resume(run_id, retry_ending=failed)
 
 
 async def _watch(runtime: Runtime, handle: RunHandle, order: Any, as_json: bool) -> None:
@@ -168,24 +177,45 @@ async def _watch(runtime: Runtime, handle: RunHandle, order: Any, as_json: bool)
     if not as_json:
         out.print(f"race [bold]{handle.run_id}[/] · Ctrl-C leaves it resumable")
         tell_where(handle.run_id)
+    failed: ChildrenFailed | None = None
     with RaceProgress(runtime, handle.run_id, order, quiet=as_json) as progress:
-        told = await result_of(handle, progress.follow(), "manyhands lab race . --resume")
+        try:
+            told = await result_of(handle, progress.follow(), "manyhands lab race . --resume")
+        except ChildrenFailed as error:  # it has a report none the less
+            failed, told = error, _newest(runtime, handle.run_id)
     outcome = RaceOutcome.model_validate(told)
     if as_json:
-        print_json(_facts(outcome))
+        print_json(_facts(outcome, handle.run_id))
     else:
         await asyncio.to_thread(_print, outcome)
+    if failed is not None:
+        raise failed
 
 
-def _facts(outcome: Any) -> dict[str, Any]:
+def _newest(runtime: Runtime, run_id: str) -> Any:
+    """What a race has told last."""
+    told = [e.data for e in runtime.journal.events(run_id) if e.type == "lab:race"]
+    return told[-1]
+
+
+def _facts(outcome: Any, race: str) -> dict[str, Any]:
     """For programs: the outcome, and what follows from it."""
-    from manyhands.teams.lab.race_page import standings, verdict  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.race_page import (  # noqa: PLC0415 - optional extra
+        failed_next,
+        standings,
+        verdict,
+    )
 
     ranked = [
         {name: getattr(s, name) for name in s.__dataclass_fields__} for s in standings(outcome)
     ]
     told: dict[str, Any] = outcome.model_dump(mode="json")
-    return {"verdict": verdict(outcome), "standings": ranked} | told
+    failed = [
+        {"arm": x.arm, "seed": x.seed, "run": x.run, "why": x.state, "resumable": x.resumable}
+        for x in outcome.failed
+    ]
+    about = {"race": race, "verdict": verdict(outcome), "standings": ranked, "failed": failed}
+    return about | ({"next": failed_next(outcome, race)} if failed else {}) | told
 
 
 def _print(outcome: Any) -> None:

@@ -60,6 +60,7 @@ __all__ = [
     "Found",
     "Listed",
     "Machine",
+    "Pools",
     "Probe",
     "Recording",
     "Replay",

@@ -37,7 +37,8 @@ class Step(Record):
 
 
 class Lane(Record):
-    """One arm at one seed. ``state``: '' if its run came to its end, or what ended it."""
+    """One arm at one seed. ``state``: '' if its run came to its end, or what ended it.
+    ``resumable``: what has ended it can be tried again."""
 
     arm: str
     seed: int
@@ -49,6 +50,7 @@ class Lane(Record):
     tokens: int
     usd: float
     steps: tuple[Step, ...]
+    resumable: bool = False
 
     @property
     def gain(self) -> float:
@@ -79,3 +81,8 @@ class RaceOutcome(Record):
     judged: int
     report: str = ""
     plots: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> list[Lane]:
+        """The runs that did not come to their end."""
+        return [lane for lane in self.lanes if lane.state]
