@@ -9,7 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from manyhands.cli.following import tell_where
-from manyhands.cli.lab_options import Slots, StudyFolder
+from manyhands.cli.lab_jobs import change_limits, check_jobs, job_flags, ordered_jobs
+from manyhands.cli.lab_options import (
+    Cache,
+    CampaignUsd,
+    Flavor,
+    Image,
+    JobOptions,
+    Jobs,
+    JobUsd,
+    Packages,
+    Silence,
+    Slots,
+    StudyFolder,
+    UsdPerMinute,
+)
 from manyhands.cli.models import fetch
 from manyhands.cli.printing import out, plain, print_json, table
 from manyhands.cli.runs import (
@@ -56,6 +70,16 @@ def race(
     judges: Judges = 8,
     slots: Slots = None,
     seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 1,
+    jobs: Jobs = None,
+    job: JobOptions = None,
+    flavor: Flavor = None,
+    image: Image = None,
+    packages: Packages = None,
+    job_usd: JobUsd = None,
+    campaign_usd: CampaignUsd = None,
+    usd_per_minute: UsdPerMinute = None,
+    silence: Silence = None,
+    cache: Cache = "",
     run_id: NewId = None,
     resume: Resumed = "",
     journal: Journal = None,
@@ -74,17 +98,33 @@ def race(
 
     `manyhands lab race . --arms random,team:hf:Qwen/Qwen3-32B --budget runs=80,usd=2 --slots 4`
 
+    `manyhands lab race . --jobs hf --flavor a10g-small --with torch --slots 16 --campaign-usd 50`
+
     `manyhands lab race . --resume race-1a2b3c4d`
+
+    `manyhands lab race . --resume race-1a2b3c4d --campaign-usd 80`
 
     An arm that fails ends no other: the report is written, the exit code is 5, and --resume tries
     that arm again.
     """
+    flags = job_flags(flavor, image, packages, job_usd, campaign_usd, usd_per_minute, silence)
     if resume:
-        go(_resumed(resume, journal, as_json))
+        _check_new(jobs, cache)
+        go(_resumed(resume, job or [], flags, journal, as_json))
         return
-    given = {"seeds": seeds, "seed": seed, "slots": slots, "judges": judges}
+    given: dict[str, Any] = {"seeds": seeds, "seed": seed, "slots": slots, "judges": judges}
+    given |= ordered_jobs(load_config(Path.cwd()), jobs, job or [], flags, cache)
     loaded, order = _ordered(study, arms, given | limits(budget))
     go(_begun(loaded, order, run_id, journal, as_json))
+
+
+def _check_new(jobs: str | None, cache: str) -> None:
+    for option, given in (("--jobs", jobs), ("--cache", cache)):
+        if given:
+            raise ConfigError(
+                f"{option} cannot change while a race goes on: its runs would not be comparable",
+                next="leave it out, or begin a new race",
+            )
 
 
 def limits(text: str) -> dict[str, float]:
@@ -137,6 +177,7 @@ async def _begun(
 
     await check_clean(loaded)
     await _check_models(order, load_config(Path.cwd()))
+    await _check_jobs(order)
     async with runtime_of(journal) as runtime:
         handle = await runtime.start(runtime.workflow(RACE), order, run_id=run_id)
         await _watch(runtime, handle, order, as_json)
@@ -152,7 +193,15 @@ async def _check_models(order: Any, config: Config) -> None:
         await fetch(endpoints)
 
 
-async def _resumed(run_id: str, journal: str | None, as_json: bool) -> None:
+async def _check_jobs(order: Any) -> None:
+    from manyhands.teams.lab.race import own_order  # noqa: PLC0415 - optional extra
+
+    await check_jobs(own_order(order, "race"))
+
+
+async def _resumed(
+    run_id: str, options: list[str], flags: dict[str, Any], journal: str | None, as_json: bool
+) -> None:
     from manyhands.teams.lab.race_records import RaceOrder  # noqa: PLC0415 - optional extra
 
     async with runtime_of(journal) as runtime:
@@ -160,6 +209,7 @@ async def _resumed(run_id: str, journal: str | None, as_json: bool) -> None:
         if first is None or first.data.get("workflow") != RACE:
             raise ConfigError(f"run {run_id!r} is no race", next="see `manyhands runs`")
         order = RaceOrder.model_validate(runtime.value(first))
+        await change_limits(runtime, run_id, order, options, flags)
         handle = await go_on(runtime, run_id)
         await _watch(runtime, handle, order, as_json)
 

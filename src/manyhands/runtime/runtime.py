@@ -230,6 +230,8 @@ class Runtime(Commands):
         """A run that another one of this process waits for: begun if it is new, gone on with if it
         is not. A stop of the parent is passed on to it. ``again``: what ended it is tried again."""
         if self.journal.read("SELECT 1 FROM runs WHERE run_id=?", run_id):
+            if parent.state.stop_of("") is not None:  # before it does anything
+                await self._stop_child(parent, run_id)
             handle = await self.resume(run_id, retry_ending=again)
         else:
             found = self.workflow(workflow)
@@ -250,6 +252,9 @@ class Runtime(Commands):
     async def _pass_stop_on(self, parent: Execution, run_id: str) -> None:
         while parent.state.stop_of("") is None:
             await parent.arrived.wait()
+        await self._stop_child(parent, run_id)
+
+    async def _stop_child(self, parent: Execution, run_id: str) -> None:
         with contextlib.suppress(ConfigError):  # it has just ended
             await self.command(run_id, "stop", idempotency_key=f"{parent.run_id} stops {run_id}")
 

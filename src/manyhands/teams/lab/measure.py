@@ -205,6 +205,7 @@ def _labels(lab: Lab, commit: str, seed: int, phase: Phase) -> dict[str, str]:
     experiment, hypothesis = lab.made.get(commit, ("", ""))
     return {
         "campaign": lab.campaign,
+        "race": lab.order.race,
         "run": lab.run_id,
         "experiment": experiment or "baseline",
         "hypothesis": hypothesis,

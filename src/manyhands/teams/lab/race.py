@@ -82,7 +82,24 @@ def order_of(order: RaceOrder, race: str, arm: str, seed: int) -> Order:
         campaign=f"race {race}: {arm}",
         models=roles_of_arm(arm),
         race=race,
+        **_where(order),
     )
+
+
+def own_order(order: RaceOrder, race: str) -> Order:
+    """What the race itself has done, for the baseline's data and the judgement."""
+    return Order(
+        study=order.study,
+        runs=order.runs,
+        slots=order.slots,
+        campaign=f"race {race}",
+        race=race,
+        **_where(order),
+    )
+
+
+def _where(order: RaceOrder) -> dict[str, Any]:
+    return {name: getattr(order, name) for name in ("hub", "ssh", "slurm", "cache")}
 
 
 def lane_id(race: str, arm: str, seed: int, arms: Sequence[str]) -> str:
@@ -106,8 +123,7 @@ async def race(run: Run, order: RaceOrder, *, jobs: JobRunner, cast: Cast, pool:
     )
 
     study = load_study(Path(order.study))
-    own = Order(study=order.study, runs=order.runs, slots=order.slots)
-    state = await open_lab(run, own, study, jobs, cast, pool)
+    state = await open_lab(run, own_order(order, run.id), study, jobs, cast, pool)
     lanes = await run.map(
         "lanes",
         lambda scope, each: _lane(scope, order, run.id, state.base, *each),
@@ -116,8 +132,9 @@ async def race(run: Run, order: RaceOrder, *, jobs: JobRunner, cast: Cast, pool:
     )
     child = {lane.run: f"lanes/{_key(order, lane.arm, lane.seed)}/run" for lane in lanes}
     again = _again(sum(map(run.retries, child.values())))
-    # A stop has ended the arms; what they found is still judged.
-    await run.stopping(f"stop{again}")
+    # A stop has ended the arms; what they found is still judged, and none is tried again.
+    if await run.stopping(f"stop{again}"):
+        lanes = [lane.model_copy(update={"resumable": False}) for lane in lanes]
     lanes = await judge(run, state, order, lanes)
     outcome = _outcome(order, state, lanes)
     now = await run.now(f"ended{again}")

@@ -97,6 +97,8 @@ def _unequal(outcome: RaceOutcome) -> str:
 
 
 def _established(outcome: RaceOutcome) -> str:
+    if all(step.gain is None for lane in outcome.lanes for step in lane.steps):
+        return "Nothing is established: no master could be judged, for its runs gave no metric."
     best, tests = standings(outcome)[0], _tests(outcome)
     need = pairs_needed(tests)
     lead = f"{plain(best.arm, 60)} gained most, {best.gain:.4g} of {outcome.metric}"
