@@ -36,10 +36,11 @@ from manyhands.cli.runs import (
     result_of,
     runtime_of,
 )
+from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
 from manyhands.config import Config, load_config, located_text
 from manyhands.errors import ChildrenFailed, ConfigError
 from manyhands.runtime import RunHandle, Runtime, Status
-from manyhands.wiring import RACE, Endpoints, models_of
+from manyhands.wiring import RACE, Endpoints, Tape, models_of
 
 Arms = Annotated[
     str,
@@ -82,6 +83,8 @@ def race(
     cache: Cache = "",
     run_id: NewId = None,
     resume: Resumed = "",
+    record: Record = None,
+    replay: ReplayFrom = None,
     journal: Journal = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,6 +103,8 @@ def race(
 
     `manyhands lab race . --jobs hf --flavor a10g-small --with torch --slots 16 --campaign-usd 50`
 
+    `manyhands lab race . --arms tpe,single:ollama:qwen3:8b --record ../race.jsonl`
+
     `manyhands lab race . --resume race-1a2b3c4d`
 
     `manyhands lab race . --resume race-1a2b3c4d --campaign-usd 80`
@@ -109,17 +114,18 @@ def race(
     """
     flags = job_flags(flavor, image, packages, job_usd, campaign_usd, usd_per_minute, silence)
     if resume:
-        _check_new(jobs, cache)
-        go(_resumed(resume, job or [], flags, journal, as_json))
+        _check_new(("--jobs", jobs), ("--cache", cache), ("--replay", replay))
+        go(_resumed(resume, job or [], flags, record, journal, as_json))
         return
     given: dict[str, Any] = {"seeds": seeds, "seed": seed, "slots": slots, "judges": judges}
     given |= ordered_jobs(load_config(Path.cwd()), jobs, job or [], flags, cache)
     loaded, order = _ordered(study, arms, given | limits(budget))
-    go(_begun(loaded, order, run_id, journal, as_json))
+    go(_begun(loaded, order, run_id, (record, replay, journal), as_json))
 
 
-def _check_new(jobs: str | None, cache: str) -> None:
-    for option, given in (("--jobs", jobs), ("--cache", cache)):
+def _check_new(*options: tuple[str, object]) -> None:
+    """Raises `ConfigError` for what only a new race can have."""
+    for option, given in options:
         if given:
             raise ConfigError(
                 f"{option} cannot change while a race goes on: its runs would not be comparable",
@@ -171,23 +177,43 @@ def _located(arm: str) -> str:
 
 
 async def _begun(
-    loaded: Any, order: Any, run_id: str | None, journal: str | None, as_json: bool
+    loaded: Any,
+    order: Any,
+    run_id: str | None,
+    kept: tuple[Path | None, Path | None, str | None],
+    as_json: bool,
 ) -> None:
+    """Run it. ``kept``: what to record to, what to replay, and the journal."""
     from manyhands.teams.lab.opening import check_clean  # noqa: PLC0415 - optional extra
 
+    record, replay, journal = kept
     await check_clean(loaded)
-    await _check_models(order, load_config(Path.cwd()))
     await _check_jobs(order)
-    async with runtime_of(journal) as runtime:
-        handle = await runtime.start(runtime.workflow(RACE), order, run_id=run_id)
-        await _watch(runtime, handle, order, as_json)
+    config = load_config(Path.cwd())
+    with taped(config, record, replay) as tape:
+        await _check_models(order, config, tape)
+        id = run_id_of(tape, run_id, RACE)
+        _check_apart(tape, loaded, order, id)
+        with journal_of(tape, journal) as url:
+            async with runtime_of(url, tape) as runtime:
+                handle = await runtime.start(runtime.workflow(RACE), order, run_id=id)
+                await _watch(runtime, handle, order, as_json)
 
 
-async def _check_models(order: Any, config: Config) -> None:
+def _check_apart(tape: Tape | None, loaded: Any, order: Any, id: str | None) -> None:
+    from manyhands.teams.lab.race import lane_ids  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.state import FOLDER  # noqa: PLC0415 - optional extra
+
+    if id is not None:
+        for each in (id, *lane_ids(id, order)):
+            check_apart(tape, loaded.dir / FOLDER, each)
+
+
+async def _check_models(order: Any, config: Config, tape: Tape | None) -> None:
     """Every model is there, and fetched, before the first run."""
     from manyhands.teams.lab.race import order_of  # noqa: PLC0415 - optional extra
 
-    async with Endpoints(config, None) as endpoints:
+    async with Endpoints(config, tape) as endpoints:
         for arm in order.arms:
             await models_of(order_of(order, "race", arm, order.seed), config, endpoints)
         await fetch(endpoints)
@@ -200,18 +226,25 @@ async def _check_jobs(order: Any) -> None:
 
 
 async def _resumed(
-    run_id: str, options: list[str], flags: dict[str, Any], journal: str | None, as_json: bool
+    run_id: str,
+    options: list[str],
+    flags: dict[str, Any],
+    record: Path | None,
+    journal: str | None,
+    as_json: bool,
 ) -> None:
     from manyhands.teams.lab.race_records import RaceOrder  # noqa: PLC0415 - optional extra
 
-    async with runtime_of(journal) as runtime:
-        first = next(runtime.journal.events(run_id, before=2), None)
-        if first is None or first.data.get("workflow") != RACE:
-            raise ConfigError(f"run {run_id!r} is no race", next="see `manyhands runs`")
-        order = RaceOrder.model_validate(runtime.value(first))
-        await change_limits(runtime, run_id, order, options, flags)
-        handle = await go_on(runtime, run_id)
-        await _watch(runtime, handle, order, as_json)
+    with taped(load_config(Path.cwd()), record, None) as tape:
+        async with runtime_of(journal, tape) as runtime:
+            first = next(runtime.journal.events(run_id, before=2), None)
+            if first is None or first.data.get("workflow") != RACE:
+                raise ConfigError(f"run {run_id!r} is no race", next="see `manyhands runs`")
+            run_id_of(tape, run_id, RACE)
+            order = RaceOrder.model_validate(runtime.value(first))
+            await change_limits(runtime, run_id, order, options, flags)
+            handle = await go_on(runtime, run_id)
+            await _watch(runtime, handle, order, as_json)
 
 
 async def go_on(runtime: Runtime, run_id: str) -> RunHandle:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from manyhands.adapters.models.discovery import USUAL_PORTS, CachedFile, ServedModel, Server
 from manyhands.adapters.models.embedded_download import Progress as Download
+from manyhands.adapters.models.of_run import ModelOfRun
 from manyhands.adapters.models.probe import Check, Found, Probe, probe
 from manyhands.agents.role import HUMAN
 from manyhands.config import MANNERS, PLANNERS, Config, RoleSpec, home, role_spec
@@ -164,6 +165,8 @@ def lab_workflow(
                 made = await models_of(asked, config, endpoints)
             else:
                 made = _tuples(models)
+            if asked.race:
+                made = {r: tuple(ModelOfRun(m, run.id) for m in each) for r, each in made.items()}
             filled = cast_of(asked, made, papers, planning_of(asked, config))
             common = shared.get(asked.race)
             runner = common.jobs if common else jobs or await job_runner(asked)

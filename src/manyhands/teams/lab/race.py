@@ -109,6 +109,11 @@ def lane_id(race: str, arm: str, seed: int, arms: Sequence[str]) -> str:
     return f"{race}-{word}{f'-{same.index(arm)}' if same.index(arm) else ''}-{seed}"
 
 
+def lane_ids(race: str, order: RaceOrder) -> list[str]:
+    """The run ids of all arms at all seeds."""
+    return [lane_id(race, arm, seed, order.arms) for seed in _seeds(order) for arm in order.arms]
+
+
 # ---------------------------------------------------------------- the race
 
 
