@@ -28,6 +28,7 @@
     ├── RecordingError           a file of recorded requests: unreadable, too new, in use, full
     │   └── ReplayDiverged       what is asked is not what was recorded
     ├── StepFailed               a step ended in failure (live and on replay alike)
+    │   └── ChildrenFailed       runs of a run ended in failure; all else of it is done
     ├── InDoubt                  a ``once`` step was started and never finished: a person decides
     ├── Halted                   nothing goes on until a person has done something; resumable
     │   └── DiskFull             there is no room for what a step writes
@@ -68,6 +69,7 @@ third. ``str(error)`` is both, on two lines.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 
 class ManyhandsError(Exception):
@@ -154,7 +156,8 @@ class UnknownWorkflow(WorkflowError): ...
 
 
 class StepFailed(ManyhandsError):
-    """``kind`` is the class name of what the step raised; ``message`` its text."""
+    """``kind`` is the class name of what the step raised; ``message`` its text. ``keys``: the steps
+    whose failure it is: this one, and those of the same `Run.map` that failed with it."""
 
     exit_code = 5
 
@@ -163,6 +166,17 @@ class StepFailed(ManyhandsError):
         self.key = key
         self.kind = kind
         self.message = message
+        self.keys: tuple[str, ...] = (key,)
+
+
+class ChildrenFailed(StepFailed):
+    """``keys``: the steps that waited for them and can be tried again; there may be none."""
+
+    def __init__(self, keys: Sequence[str], what: str, *, next: str) -> None:
+        ManyhandsError.__init__(self, what, next=next)
+        self.key = keys[0] if keys else ""
+        self.kind, self.message = type(self).__name__, what
+        self.keys = tuple(keys)
 
 
 class InDoubt(ManyhandsError):

@@ -104,3 +104,34 @@ def _waits(runtime: Runtime) -> dict[str, Any]:
         return dict(runtime.view("p-3").waits)
     except Exception:
         return {}
+
+
+async def test_a_child_that_failed_is_tried_again_where_it_ended(fast_path: Path) -> None:
+    broken, calls = True, list[str]()
+
+    async def flaky(run: Run, _: Any) -> Any:
+        await run.step("kept", calls.append, "kept")
+
+        def work() -> None:
+            calls.append("broken" if broken else "mended")
+            if broken:
+                raise OSError("down")
+
+        await run.step("work", work)
+        return "up"
+
+    async def strict(run: Run, _: Any) -> Any:
+        told = await run.child("it", "flaky", run_id="p-1")
+        return [told, run.retries("it"), run.retries("never")]
+
+    both = [Workflow("flaky", flaky), Workflow("strict", strict)]
+    async with Runtime.open(fast_path, workflows=both) as runtime:
+        with pytest.raises(StepFailed, match="down"):
+            await runtime.run(both[1], None, run_id="p")
+        with pytest.raises(StepFailed, match="down"):
+            await (await runtime.resume("p")).result()
+        assert calls == ["kept", "broken"], "a plain resume tries nothing"
+        broken = False
+        again = await runtime.resume("p", retry_ending=True)
+        assert await again.result() == ["up", 1, 0]
+        assert calls == ["kept", "broken", "mended"]

@@ -744,3 +744,37 @@ async def test_a_journal_that_is_closed_says_so(path: Path) -> None:
         runtime.runs()
     with pytest.raises(JournalError, match="closed"):
         await runtime.run(Workflow("w", Counted()))
+
+
+async def test_only_what_ended_a_run_is_tried_again(path: Path) -> None:
+    broken, seen = True, Counted()
+
+    async def flaky(name: str) -> str:
+        await seen()
+        if broken:
+            raise OSError(f"{name} is down")
+        return "up"
+
+    async def body(run: Run, input: Any) -> Any:
+        try:
+            first = await run.step("handled", flaky, "a")
+        except StepFailed:
+            first = "gone round"
+        return [
+            first,
+            *await run.map(
+                "each", lambda r, x: r.step("s", flaky, x), ["b", "c"], key_of=lambda x: x
+            ),
+        ]
+
+    workflow = Workflow("w", body)
+    with pytest.raises(StepFailed):
+        await play(path, body)
+    broken = False
+    async with Runtime.open(path, workflows=[workflow]) as runtime:
+        error = runtime.view("r").error
+        assert error is not None
+        assert error["keys"] == ["each/b/s", "each/c/s"]
+        handle = await runtime.resume("r", retry_ending=True)
+        assert await handle.result() == ["gone round", "up", "up"]
+    assert seen.calls == 5

@@ -11,7 +11,7 @@ import typer
 
 from manyhands.cli.dashboard import dashboard as dashboard_command
 from manyhands.cli.following import tell_where
-from manyhands.cli.lab_jobs import new_limits, ordered_jobs
+from manyhands.cli.lab_jobs import change_limits, check_jobs, job_flags, ordered_jobs
 from manyhands.cli.lab_options import (
     Cache,
     Campaign,
@@ -54,7 +54,6 @@ from manyhands.config import Config, load_config, located_role, located_text
 from manyhands.errors import ConfigError
 from manyhands.runtime import Budget, RunHandle, Runtime, Status
 from manyhands.wiring import (
-    JOBS,
     LAB,
     LAB_ROLES,
     Endpoints,
@@ -130,15 +129,7 @@ def run(
 
     `manyhands lab run . --jobs slurm --job partition=gpu --job gres=gpu:1 --slots 16`
     """
-    flags = {
-        "flavor": flavor,
-        "image": image,
-        "packages": tuple(packages) if packages else None,
-        "usd_per_job": job_usd,
-        "usd_per_campaign": campaign_usd,
-        "usd_per_minute": usd_per_minute,
-        "silence_seconds": silence,
-    }
+    flags = job_flags(flavor, image, packages, job_usd, campaign_usd, usd_per_minute, silence)
     given = {"runs": runs, "experiments": experiments, "slots": slots, "seed": seed}
     given |= {"campaign": campaign, "models": _models(model, role or [])}
     given |= ordered_jobs(load_config(Path.cwd()), jobs, job or [], flags, cache)
@@ -180,7 +171,7 @@ async def _begun(
     await check_clean(loaded)
     config = load_config(Path.cwd())
     _check_papers(order, config)
-    await _check_jobs(order)
+    await check_jobs(order)
     with taped(config, record, replay) as tape:
         async with Endpoints(config, tape) as endpoints:
             await models_of(order, config, endpoints)
@@ -211,14 +202,6 @@ def _models(model: str, roles: list[str]) -> dict[str, str]:
             )
         named[name] = located_role(name, spec, here)
     return named
-
-
-async def _check_jobs(order: Any) -> None:
-    from manyhands.wiring.jobs import look_at  # noqa: PLC0415 - optional extra
-
-    told = await look_at(order)
-    if told:
-        err.print(told, markup=False)
 
 
 def _check_papers(order: Any, config: Config) -> None:
@@ -381,7 +364,7 @@ def resume(
 
     `manyhands lab resume lab-1a2b3c4d --campaign-usd 40 --job queue_seconds=7200`
     """
-    flags = {"usd_per_job": job_usd, "usd_per_campaign": campaign_usd, "silence_seconds": silence}
+    flags = job_flags(job_usd=job_usd, campaign_usd=campaign_usd, silence=silence)
     from manyhands.teams.lab.view import find_run, read_lab  # noqa: PLC0415 - optional extra
 
     async def work() -> None:
@@ -408,8 +391,7 @@ async def _change_limits(
     state = runtime.view(run_id)
     assert state.input is not None
     order = Order.model_validate(runtime.value(state.input))
-    if limits := new_limits(options, flags, order):
-        await runtime.command(run_id, "set", target=JOBS, message=limits, decided_on=state.seq)
+    await change_limits(runtime, run_id, order, options, flags)
 
 
 @app.command()

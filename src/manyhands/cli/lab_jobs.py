@@ -13,8 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from manyhands.cli.printing import err
 from manyhands.config import Config
 from manyhands.errors import ConfigError
+from manyhands.runtime import Runtime
+from manyhands.wiring import JOBS
 
 #: Flag of `manyhands lab run` -> the option that it stands for.
 FLAGS = {
@@ -57,6 +60,46 @@ def ordered_jobs(
     raise ConfigError(
         f"--jobs {runner!r}", next="write --jobs local, hf, slurm, or ssh:[USER@]HOST[:PORT]"
     )
+
+
+def job_flags(
+    flavor: str | None = None,
+    image: str | None = None,
+    packages: list[str] | None = None,
+    job_usd: float | None = None,
+    campaign_usd: float | None = None,
+    usd_per_minute: float | None = None,
+    silence: float | None = None,
+) -> dict[str, Any]:
+    """Option -> value, None for the flags that were not given."""
+    return {
+        "flavor": flavor,
+        "image": image,
+        "packages": tuple(packages) if packages else None,
+        "usd_per_job": job_usd,
+        "usd_per_campaign": campaign_usd,
+        "usd_per_minute": usd_per_minute,
+        "silence_seconds": silence,
+    }
+
+
+async def check_jobs(order: Any) -> None:
+    """Say where training will run. Raises `JobError` for what would fail there."""
+    from manyhands.wiring.jobs import look_at  # noqa: PLC0415 - optional extra
+
+    told = await look_at(order)
+    if told:
+        err.print(told, markup=False)
+
+
+async def change_limits(
+    runtime: Runtime, run_id: str, order: Any, options: list[str], flags: Mapping[str, Any]
+) -> None:
+    """New limits for the jobs of a run that has begun, from its next life on. ``order``: its own.
+    Raises `ConfigError` for what must stay."""
+    if limits := new_limits(options, flags, order):
+        seen = runtime.view(run_id).seq
+        await runtime.command(run_id, "set", target=JOBS, message=limits, decided_on=seen)
 
 
 def new_limits(options: list[str], flags: Mapping[str, Any], order: Any) -> dict[str, Any]:

@@ -9,7 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from manyhands.cli.following import tell_where
-from manyhands.cli.lab_options import Slots, StudyFolder
+from manyhands.cli.lab_jobs import change_limits, check_jobs, job_flags, ordered_jobs
+from manyhands.cli.lab_options import (
+    Cache,
+    CampaignUsd,
+    Flavor,
+    Image,
+    JobOptions,
+    Jobs,
+    JobUsd,
+    Packages,
+    Silence,
+    Slots,
+    StudyFolder,
+    UsdPerMinute,
+)
 from manyhands.cli.models import fetch
 from manyhands.cli.printing import out, plain, print_json, table
 from manyhands.cli.runs import (
@@ -22,10 +36,11 @@ from manyhands.cli.runs import (
     result_of,
     runtime_of,
 )
+from manyhands.cli.tapes import Record, ReplayFrom, check_apart, journal_of, run_id_of, taped
 from manyhands.config import Config, load_config, located_text
-from manyhands.errors import ConfigError
-from manyhands.runtime import RunHandle, Runtime
-from manyhands.wiring import RACE, Endpoints, models_of
+from manyhands.errors import ChildrenFailed, ConfigError
+from manyhands.runtime import RunHandle, Runtime, Status
+from manyhands.wiring import RACE, Endpoints, Tape, models_of
 
 Arms = Annotated[
     str,
@@ -56,8 +71,20 @@ def race(
     judges: Judges = 8,
     slots: Slots = None,
     seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 1,
+    jobs: Jobs = None,
+    job: JobOptions = None,
+    flavor: Flavor = None,
+    image: Image = None,
+    packages: Packages = None,
+    job_usd: JobUsd = None,
+    campaign_usd: CampaignUsd = None,
+    usd_per_minute: UsdPerMinute = None,
+    silence: Silence = None,
+    cache: Cache = "",
     run_id: NewId = None,
     resume: Resumed = "",
+    record: Record = None,
+    replay: ReplayFrom = None,
     journal: Journal = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,14 +101,36 @@ def race(
 
     `manyhands lab race . --arms random,team:hf:Qwen/Qwen3-32B --budget runs=80,usd=2 --slots 4`
 
+    `manyhands lab race . --jobs hf --flavor a10g-small --with torch --slots 16 --campaign-usd 50`
+
+    `manyhands lab race . --arms tpe,single:ollama:qwen3:8b --record ../race.jsonl`
+
     `manyhands lab race . --resume race-1a2b3c4d`
+
+    `manyhands lab race . --resume race-1a2b3c4d --campaign-usd 80`
+
+    An arm that fails ends no other: the report is written, the exit code is 5, and --resume tries
+    that arm again.
     """
+    flags = job_flags(flavor, image, packages, job_usd, campaign_usd, usd_per_minute, silence)
     if resume:
-        go(_resumed(resume, journal, as_json))
+        _check_new(("--jobs", jobs), ("--cache", cache), ("--replay", replay))
+        go(_resumed(resume, job or [], flags, record, journal, as_json))
         return
-    given = {"seeds": seeds, "seed": seed, "slots": slots, "judges": judges}
+    given: dict[str, Any] = {"seeds": seeds, "seed": seed, "slots": slots, "judges": judges}
+    given |= ordered_jobs(load_config(Path.cwd()), jobs, job or [], flags, cache)
     loaded, order = _ordered(study, arms, given | limits(budget))
-    go(_begun(loaded, order, run_id, journal, as_json))
+    go(_begun(loaded, order, run_id, (record, replay, journal), as_json))
+
+
+def _check_new(*options: tuple[str, object]) -> None:
+    """Raises `ConfigError` for what only a new race can have."""
+    for option, given in options:
+        if given:
+            raise ConfigError(
+                f"{option} cannot change while a race goes on: its runs would not be comparable",
+                next="leave it out, or begin a new race",
+            )
 
 
 def limits(text: str) -> dict[str, float]:
@@ -128,37 +177,80 @@ def _located(arm: str) -> str:
 
 
 async def _begun(
-    loaded: Any, order: Any, run_id: str | None, journal: str | None, as_json: bool
+    loaded: Any,
+    order: Any,
+    run_id: str | None,
+    kept: tuple[Path | None, Path | None, str | None],
+    as_json: bool,
 ) -> None:
+    """Run it. ``kept``: what to record to, what to replay, and the journal."""
     from manyhands.teams.lab.opening import check_clean  # noqa: PLC0415 - optional extra
 
+    record, replay, journal = kept
     await check_clean(loaded)
-    await _check_models(order, load_config(Path.cwd()))
-    async with runtime_of(journal) as runtime:
-        handle = await runtime.start(runtime.workflow(RACE), order, run_id=run_id)
-        await _watch(runtime, handle, order, as_json)
+    await _check_jobs(order)
+    config = load_config(Path.cwd())
+    with taped(config, record, replay) as tape:
+        await _check_models(order, config, tape)
+        id = run_id_of(tape, run_id, RACE)
+        _check_apart(tape, loaded, order, id)
+        with journal_of(tape, journal) as url:
+            async with runtime_of(url, tape) as runtime:
+                handle = await runtime.start(runtime.workflow(RACE), order, run_id=id)
+                await _watch(runtime, handle, order, as_json)
 
 
-async def _check_models(order: Any, config: Config) -> None:
+def _check_apart(tape: Tape | None, loaded: Any, order: Any, id: str | None) -> None:
+    from manyhands.teams.lab.race import lane_ids  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.state import FOLDER  # noqa: PLC0415 - optional extra
+
+    if id is not None:
+        for each in (id, *lane_ids(id, order)):
+            check_apart(tape, loaded.dir / FOLDER, each)
+
+
+async def _check_models(order: Any, config: Config, tape: Tape | None) -> None:
     """Every model is there, and fetched, before the first run."""
     from manyhands.teams.lab.race import order_of  # noqa: PLC0415 - optional extra
 
-    async with Endpoints(config, None) as endpoints:
+    async with Endpoints(config, tape) as endpoints:
         for arm in order.arms:
             await models_of(order_of(order, "race", arm, order.seed), config, endpoints)
         await fetch(endpoints)
 
 
-async def _resumed(run_id: str, journal: str | None, as_json: bool) -> None:
+async def _check_jobs(order: Any) -> None:
+    from manyhands.teams.lab.race import own_order  # noqa: PLC0415 - optional extra
+
+    await check_jobs(own_order(order, "race"))
+
+
+async def _resumed(
+    run_id: str,
+    options: list[str],
+    flags: dict[str, Any],
+    record: Path | None,
+    journal: str | None,
+    as_json: bool,
+) -> None:
     from manyhands.teams.lab.race_records import RaceOrder  # noqa: PLC0415 - optional extra
 
-    async with runtime_of(journal) as runtime:
-        first = next(runtime.journal.events(run_id, before=2), None)
-        if first is None or first.data.get("workflow") != RACE:
-            raise ConfigError(f"run {run_id!r} is no race", next="see `manyhands runs`")
-        order = RaceOrder.model_validate(runtime.value(first))
-        handle = await runtime.resume(run_id)
-        await _watch(runtime, handle, order, as_json)
+    with taped(load_config(Path.cwd()), record, None) as tape:
+        async with runtime_of(journal, tape) as runtime:
+            first = next(runtime.journal.events(run_id, before=2), None)
+            if first is None or first.data.get("workflow") != RACE:
+                raise ConfigError(f"run {run_id!r} is no race", next="see `manyhands runs`")
+            run_id_of(tape, run_id, RACE)
+            order = RaceOrder.model_validate(runtime.value(first))
+            await change_limits(runtime, run_id, order, options, flags)
+            handle = await go_on(runtime, run_id)
+            await _watch(runtime, handle, order, as_json)
+
+
+async def go_on(runtime: Runtime, run_id: str) -> RunHandle:
+    """Of a race that has failed, the arms that ended it are tried again."""
+    failed = runtime.view(run_id).status is Status.FAILED
+    return await runtime.resume(run_id, retry_ending=failed)
 
 
 async def _watch(runtime: Runtime, handle: RunHandle, order: Any, as_json: bool) -> None:
@@ -168,24 +260,45 @@ async def _watch(runtime: Runtime, handle: RunHandle, order: Any, as_json: bool)
     if not as_json:
         out.print(f"race [bold]{handle.run_id}[/] · Ctrl-C leaves it resumable")
         tell_where(handle.run_id)
+    failed: ChildrenFailed | None = None
     with RaceProgress(runtime, handle.run_id, order, quiet=as_json) as progress:
-        told = await result_of(handle, progress.follow(), "manyhands lab race . --resume")
+        try:
+            told = await result_of(handle, progress.follow(), "manyhands lab race . --resume")
+        except ChildrenFailed as error:  # it has a report none the less
+            failed, told = error, _newest(runtime, handle.run_id)
     outcome = RaceOutcome.model_validate(told)
     if as_json:
-        print_json(_facts(outcome))
+        print_json(_facts(outcome, handle.run_id))
     else:
         await asyncio.to_thread(_print, outcome)
+    if failed is not None:
+        raise failed
 
 
-def _facts(outcome: Any) -> dict[str, Any]:
+def _newest(runtime: Runtime, run_id: str) -> Any:
+    """What a race has told last."""
+    told = [e.data for e in runtime.journal.events(run_id) if e.type == "lab:race"]
+    return told[-1]
+
+
+def _facts(outcome: Any, race: str) -> dict[str, Any]:
     """For programs: the outcome, and what follows from it."""
-    from manyhands.teams.lab.race_page import standings, verdict  # noqa: PLC0415 - optional extra
+    from manyhands.teams.lab.race_page import (  # noqa: PLC0415 - optional extra
+        failed_next,
+        standings,
+        verdict,
+    )
 
     ranked = [
         {name: getattr(s, name) for name in s.__dataclass_fields__} for s in standings(outcome)
     ]
     told: dict[str, Any] = outcome.model_dump(mode="json")
-    return {"verdict": verdict(outcome), "standings": ranked} | told
+    failed = [
+        {"arm": x.arm, "seed": x.seed, "run": x.run, "why": x.state, "resumable": x.resumable}
+        for x in outcome.failed
+    ]
+    about = {"race": race, "verdict": verdict(outcome), "standings": ranked, "failed": failed}
+    return about | ({"next": failed_next(outcome, race)} if failed else {}) | told
 
 
 def _print(outcome: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from manyhands.runtime.run import Run, urgency
+from manyhands.runtime.run import Run, foremost
 
 R = TypeVar("R")
 
@@ -58,4 +58,4 @@ async def aside() -> AsyncGenerator[Aside]:
             task.cancel()
         await asyncio.gather(*beside.tasks, return_exceptions=True)
     if failed:
-        raise min(failed, key=urgency)
+        raise foremost(failed)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar, cast
 
-from manyhands.errors import DiskFull, Halted, InDoubt, RunEnded, RunKilled, RunStopped
+from manyhands.errors import DiskFull, Halted, InDoubt, RunEnded, RunKilled, RunStopped, StepFailed
 from manyhands.runtime.events import Status, Type
 from manyhands.runtime.execution import Execution
 
 E = TypeVar("E", bound=BaseException)
 
 
-async def end(execution: Execution, status: Status, text: str | None = None, **error: str) -> None:
-    """Journal the run's end; ``text``: what it returned, as JSON."""
+async def end(execution: Execution, status: Status, text: str | None = None, **error: Any) -> None:
+    """Journal the run's end; ``text``: what it returned, as JSON. ``error``: its kind and message,
+    and the ``keys`` of the steps whose failure it is."""
     execution.ended = True
     data: dict[str, Any] = {"status": status}
     if error:
@@ -42,12 +43,14 @@ async def outcome(execution: Execution, error: BaseException) -> BaseException:
     if isinstance(error, RunStopped):
         await end(execution, Status.STOPPED)
     elif isinstance(error, asyncio.CancelledError):
-        about = {"kind": "CancelledError", "message": "cancelled from inside of the workflow"}
-        await end(execution, Status.FAILED, **about)
+        why = "cancelled from inside of the workflow"
+        await end(execution, Status.FAILED, kind="CancelledError", message=why)
         return RunEnded(f"run {execution.run_id} was cancelled from inside of its workflow")
     elif not isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
-        about = {"kind": type(error).__name__, "message": _text_of(error)}
-        await end(execution, Status.FAILED, **about)
+        about: dict[str, Any] = {"kind": type(error).__name__, "message": _text_of(error)}
+        if (failed := part(error, StepFailed)) is not None:
+            about["keys"] = list(failed.keys)
+        await end(execution, Status.FAILED, None, **about)
     return error
 
 

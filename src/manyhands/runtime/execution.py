@@ -50,7 +50,7 @@ class Execution:
     """``artifacts``: as far as the workflow has come; ``state`` knows what it will do on replay.
 
     ``doubt``: a step that was left in doubt by this process. ``launch``: starts, or goes on with,
-    another run of the journal, and waits for its end.
+    another run of the journal, and waits for its end (True: with what ended it tried again).
     """
 
     run_id: str
@@ -60,7 +60,7 @@ class Execution:
     clock: Clock
     loop: asyncio.AbstractEventLoop
     on_append: Callable[[], None]
-    launch: Callable[[Execution, str, Any, str, Budget | None], Awaitable[Any]]
+    launch: Callable[[Execution, str, Any, str, Budget | None, bool], Awaitable[Any]]
     unsent: list[Prepared] = field(default_factory=list[Prepared])
     claimed: dict[str, str] = field(default_factory=dict[str, str])
     within: set[str] = field(default_factory=set[str])

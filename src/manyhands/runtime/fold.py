@@ -22,8 +22,8 @@ class StepState:
     """``outcome``: ``started``, ``retrying``, ``done``, ``failed`` or ``in_doubt``.
 
     ``seq``: its first event; ``started_seq``: its latest start. ``failures``: failed attempts that
-    were to be tried again. ``lost``: spent on attempts that came to nothing. ``actor``: who ordered
-    it, where that was a person.
+    were to be tried again. ``retries``: how often a person had its failure tried again. ``lost``:
+    spent on attempts that came to nothing. ``actor``: who ordered it, where that was a person.
     """
 
     key: str
@@ -34,6 +34,7 @@ class StepState:
     started_seq: int = 0
     attempts: int = 1
     failures: int = 0
+    retries: int = 0
     outcome: str = "started"
     epoch: int = 0
     started_at: float = 0.0
@@ -191,6 +192,7 @@ def _opened(s: RunState, e: Event) -> None:
         step = s.steps[key]
         step.lost.update(step.used)
         step.used, step.outcome, step.event, step.failures = {}, "retrying", None, 0
+        step.retries += 1
 
 
 def _blocked(s: RunState, e: Event) -> None:

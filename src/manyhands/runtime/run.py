@@ -22,6 +22,7 @@ from manyhands.errors import (
     InDoubt,
     JournalError,
     RunStopped,
+    StepFailed,
     WorkflowError,
 )
 from manyhands.runtime.artifacts import Artifact, ArtifactStatus, Evidence
@@ -165,13 +166,15 @@ class Run:
         ``workflow``: the name of one that the runtime has. ``run_id`` must be nobody else's. The
         child is a run like any other, with a journal and a ``budget`` of its own; killed together
         with its parent, it goes on where it was. A stop of the run is passed on to it; pauses and
-        messages are not. Raises `StepFailed` where it fails or is killed.
+        messages are not. Raises `StepFailed` where it fails or is killed; tried again, a child that
+        failed tries again what ended it.
         """
         told = encode(input)
 
         async def follow(workflow: str, told: str, run_id: str) -> Any:
             launch = self._execution.launch
-            return await launch(self._execution, workflow, decode(told), run_id, budget)
+            again = self.retries(key) > 0
+            return await launch(self._execution, workflow, decode(told), run_id, budget, again)
 
         return await self.step(key, follow, workflow, told, run_id, returns=returns)
 
@@ -233,7 +236,7 @@ class Run:
         results = await asyncio.gather(*(one(*each) for each in todo), return_exceptions=True)
         failures = [r for r in results if isinstance(r, BaseException)]
         if failures:
-            raise min(failures, key=urgency)
+            raise foremost(failures)
         return cast(list[R], results)
 
     @asynccontextmanager
@@ -489,6 +492,12 @@ class Run:
         """Whether the call of a step that has ended was begun, and not only asked for."""
         return self._execution.state.steps[self.key(key)].started_seq > 0
 
+    def retries(self, key: str) -> int:
+        """How often a person had the failure of a step tried again: what is made of the step's
+        value belongs into steps whose keys differ by it."""
+        step = self._execution.state.steps.get(self.key(key))
+        return step.retries if step is not None else 0
+
     async def stopping(self, key: str) -> bool:
         """Whether a person has asked the run, or this scope, to stop (journaled, so a replay takes
         the same turn)."""
@@ -555,9 +564,17 @@ class Run:
         return self._pool.remaining(unit)
 
 
-def urgency(error: BaseException) -> int:
-    """For the choice among several failures, the least first: a lost journal, a step in doubt, what
-    halts the run, the rest."""
+def foremost(failures: list[BaseException]) -> BaseException:
+    """Of several, the one to raise: a lost journal before a step in doubt before what halts the run
+    before the first of the rest. A failed step names all steps that failed."""
+    first = min(failures, key=_urgency)
+    if isinstance(first, StepFailed):
+        failed = [f for f in failures if isinstance(f, StepFailed)]
+        first.keys = tuple(dict.fromkeys(key for f in failed for key in f.keys))
+    return first
+
+
+def _urgency(error: BaseException) -> int:
     if isinstance(error, JournalError):
         return 0
     if isinstance(error, InDoubt):

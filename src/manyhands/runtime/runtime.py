@@ -183,6 +183,7 @@ class Runtime(Commands):
         *,
         budget: Budget | None = None,
         retry_failed: bool = False,
+        retry_ending: bool = False,
         take_over: bool = False,
     ) -> RunHandle:
         """Go on with a run: finished steps come from the journal, the rest is done.
@@ -191,8 +192,10 @@ class Runtime(Commands):
         goes on if the step in doubt is settled, or what halted it is mended, and is blocked again
         otherwise. Paused: it goes on
         up to the next step and stays paused until ``continue``. Failed: it fails again in the same
-        way, unless ``retry_failed`` tries its failed steps anew (``once`` steps too). Completed or
-        stopped: the handle gives what it returned; `fork` makes a run that goes on from there.
+        way, unless ``retry_failed`` tries its failed steps anew (``once`` steps too), or
+        ``retry_ending`` only those whose failure ended it: what it has made of others stays.
+        Completed or stopped: the handle gives what it returned; `fork` makes a run that goes on
+        from there.
 
         ``budget``: new limits (steps that the old ones refused are tried again). ``take_over``:
         although an owner on another host cannot be seen to be gone. Raises `RunNotFound`,
@@ -208,7 +211,7 @@ class Runtime(Commands):
         last = self.journal.last(run_id)
         if last is not None and last.type == Type.RUN_ENDED and last.data["status"] in FINAL:
             return self._handle(run_id, asyncio.create_task(self._stored(workflow, run_id, last)))
-        execution = await self._hold(run_id, budget, retry_failed, take_over)
+        execution = await self._hold(run_id, budget, retry_failed, retry_ending, take_over)
         task = asyncio.create_task(self._drive(workflow, execution), name=f"run {run_id}")
         execution.main = task
         if self._inbox is None:
@@ -216,12 +219,20 @@ class Runtime(Commands):
         return self._handle(run_id, task)
 
     async def _child(
-        self, parent: Execution, workflow: str, input: Any, run_id: str, budget: Budget | None
+        self,
+        parent: Execution,
+        workflow: str,
+        input: Any,
+        run_id: str,
+        budget: Budget | None,
+        again: bool,
     ) -> Any:
         """A run that another one of this process waits for: begun if it is new, gone on with if it
-        is not. A stop of the parent is passed on to it."""
+        is not. A stop of the parent is passed on to it. ``again``: what ended it is tried again."""
         if self.journal.read("SELECT 1 FROM runs WHERE run_id=?", run_id):
-            handle = await self.resume(run_id)
+            if parent.state.stop_of("") is not None:  # before it does anything
+                await self._stop_child(parent, run_id)
+            handle = await self.resume(run_id, retry_ending=again)
         else:
             found = self.workflow(workflow)
             handle = await self.start(found, input, run_id=run_id, budget=budget)
@@ -241,6 +252,9 @@ class Runtime(Commands):
     async def _pass_stop_on(self, parent: Execution, run_id: str) -> None:
         while parent.state.stop_of("") is None:
             await parent.arrived.wait()
+        await self._stop_child(parent, run_id)
+
+    async def _stop_child(self, parent: Execution, run_id: str) -> None:
         with contextlib.suppress(ConfigError):  # it has just ended
             await self.command(run_id, "stop", idempotency_key=f"{parent.run_id} stops {run_id}")
 
@@ -296,17 +310,25 @@ class Runtime(Commands):
     # ---------------------------------------------------------------- holding
 
     async def _hold(
-        self, run_id: str, budget: Budget | None, retry_failed: bool, take_over: bool
+        self,
+        run_id: str,
+        budget: Budget | None = None,
+        retry_failed: bool = False,
+        retry_ending: bool = False,
+        take_over: bool = False,
     ) -> Execution:
         """Take hold of the run, begin an epoch, and let the commands that wait take effect."""
         epoch = await self._acquire(run_id, take_over)
         self._orphans.add((run_id, epoch))
         state = self._fold(run_id)
+        ended_by = (state.error or {}).get("keys", ()) if retry_ending else ()
         retry = [
             s.key
             for s in state.steps.values()
             if s.outcome == "failed" and s.event is not None
-            if retry_failed or (budget is not None and "budget" in s.event.data)
+            if retry_failed
+            or s.key in ended_by
+            or (budget is not None and "budget" in s.event.data)
         ]
         execution = Execution(
             run_id,
@@ -425,7 +447,7 @@ class Runtime(Commands):
     async def _kill(self, run_id: str) -> None:
         """End a run that nobody holds. One that is being resumed just now gets the command."""
         with contextlib.suppress(RunHeld):
-            execution = await self._hold(run_id, None, retry_failed=False, take_over=False)
+            execution = await self._hold(run_id)
             try:
                 await end(execution, Status.KILLED)
             finally:

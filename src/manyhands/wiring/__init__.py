@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from manyhands.adapters.models.discovery import USUAL_PORTS, CachedFile, ServedModel, Server
 from manyhands.adapters.models.embedded_download import Progress as Download
+from manyhands.adapters.models.of_run import ModelOfRun
 from manyhands.adapters.models.probe import Check, Found, Probe, probe
 from manyhands.agents.role import HUMAN
 from manyhands.config import MANNERS, PLANNERS, Config, RoleSpec, home, role_spec
@@ -60,6 +61,7 @@ __all__ = [
     "Found",
     "Listed",
     "Machine",
+    "Pools",
     "Probe",
     "Recording",
     "Replay",
@@ -96,8 +98,19 @@ LAB, RACE = "lab", "race"
 #: What a ``set`` command is about that changes the limits of a study's jobs.
 JOBS = "jobs"
 _USUAL = RoleSpec("")
-#: Race -> the slots that its arms share.
-Pools = dict[str, "Pool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the arms of a race share: their slots, and one runner, so that a limit of money is that
+    of all of them."""
+
+    pool: Pool
+    jobs: JobRunner
+
+
+#: Race -> what its arms share.
+Pools = dict[str, Common]
 
 
 def journal_url(config: Config, named: str | None = None) -> str:
@@ -138,7 +151,7 @@ def lab_workflow(
 ) -> Workflow:
     """The lab. ``models``: role -> model (or several, to be tried in order), instead of what the
     order names (tests, notebooks). Its runs share their endpoints, and the ``tape`` that these are
-    recorded to or replayed from; those of a race its slots, by ``pools``."""
+    recorded to or replayed from; those of a race its slots and its jobs' runner, by ``pools``."""
     endpoints = Endpoints(config, tape)
     shared = {} if pools is None else pools
 
@@ -152,9 +165,13 @@ def lab_workflow(
                 made = await models_of(asked, config, endpoints)
             else:
                 made = _tuples(models)
+            if asked.race:
+                made = {r: tuple(ModelOfRun(m, run.id) for m in each) for r, each in made.items()}
             filled = cast_of(asked, made, papers, planning_of(asked, config))
-            runner = jobs or await job_runner(asked)
-            return await lab(run, asked, jobs=runner, cast=filled, pool=shared.get(asked.race))
+            common = shared.get(asked.race)
+            runner = common.jobs if common else jobs or await job_runner(asked)
+            pool = common.pool if common else None
+            return await lab(run, asked, jobs=runner, cast=filled, pool=pool)
 
     return Workflow(LAB, run_lab)
 
@@ -164,17 +181,18 @@ def race_workflow(*, jobs: JobRunner | None = None, pools: Pools) -> Workflow:
 
     async def run_race(run: Run, order: object) -> object:
         from manyhands.teams.lab.algorithms import cast_of_algorithms  # noqa: PLC0415 - extra
-        from manyhands.teams.lab.race import race  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.race import own_order, race  # noqa: PLC0415 - optional extra
         from manyhands.teams.lab.race_records import RaceOrder  # noqa: PLC0415 - optional extra
-        from manyhands.teams.lab.state import Order, Pool  # noqa: PLC0415 - optional extra
+        from manyhands.teams.lab.state import Pool  # noqa: PLC0415 - optional extra
         from manyhands.teams.lab.study import load_study  # noqa: PLC0415 - optional extra
 
         asked = RaceOrder.model_validate(order)
         pool = Pool(asked.slots or load_study(Path(asked.study)).slot_count)
-        pools[run.id] = pool
+        limited = asked.with_limits(run.settings(JOBS))
+        runner = jobs or await job_runner(own_order(limited, run.id))
+        pools[run.id] = Common(pool, runner)
         try:
             cast = cast_of_algorithms(asked.seed)
-            runner = jobs or await job_runner(Order(study=asked.study))
             return await race(run, asked, jobs=runner, cast=cast, pool=pool)
         finally:
             del pools[run.id]

@@ -167,7 +167,7 @@ class HubJobRunner:
         seconds = int(spec.limits.seconds + settings.setup_seconds) + 1
         price = await self.price()
         worst = price * seconds / 60
-        campaign = labels["mh-campaign"]
+        label, payer = hub_costs.payer(labels)
         labels = labels | {WORST: str(int(worst * 1e6) + 1)}
 
         def run(hub: Any, namespace: str) -> Any:
@@ -183,8 +183,8 @@ class HubJobRunner:
             )
 
         async with self._launching:
-            known = {job.id: job for job in await self.jobs("mh-campaign", campaign)}
-            unseen = self._unseen.setdefault(campaign, {})
+            known = {job.id: job for job in await self.jobs(label, payer)}
+            unseen = self._unseen.setdefault(f"{label}={payer}", {})
             so_far = hub_costs.spent(known, unseen, self._prices)
             hub_costs.check(worst, price, labels, so_far, settings.caps)
             job = await self.ask(f"the launch of job {spec.key!r}", run, again=False)

@@ -1,7 +1,8 @@
 """What a job of the Hub costs, and whether it may.
 
 Invariant: before a job is launched, its worst case fits into the limit of one job, and together
-with all that its campaign has spent, or may yet spend, into the campaign's. Both are read off the
+with all that its campaign has spent, or may yet spend, into the campaign's; the arms of a race, and
+its judgement, are one campaign. Both are read off the
 Hub's own list of jobs, so no crash resets them.
 """
 
@@ -46,27 +47,35 @@ def per_minute(hardware: Iterable[Any], flavor: str, caps: Caps) -> float:
 
 def check(worst: float, price: float, about: Mapping[str, str], spent: float, caps: Caps) -> None:
     """Raises `JobsHalted` where the next job could cost too much. ``about``: its labels."""
-    run = about.get("mh-run", "RUN")
     if worst > caps.job:
         raise JobsHalted(
             f"a job could cost {worst:.4g} dollars ({price:.4g} a minute until its time limit); "
             f"the limit of one is {caps.job:g}",
-            next=_go_on(run, "--job-usd", worst),
+            next=_go_on(about, "--job-usd", worst),
         )
     if spent + worst > caps.campaign:
+        label, name = payer(about)
         raise JobsHalted(
-            f"the cost cap of {caps.campaign:g} dollars is reached: campaign "
-            f"{about['mh-campaign']!r} has spent {spent:.4g}, what still runs at its worst, and "
+            f"the cost cap of {caps.campaign:g} dollars is reached: {label.removeprefix('mh-')} "
+            f"{name!r} has spent {spent:.4g}, what still runs at its worst, and "
             f"the next job could cost {worst:.4g}",
-            next=_go_on(run, "--campaign-usd", max(2 * caps.campaign, spent + worst)),
+            next=_go_on(about, "--campaign-usd", max(2 * caps.campaign, spent + worst)),
         )
 
 
-def _go_on(run: str, option: str, usd: float) -> str:
-    return (
-        f"go on: manyhands lab resume {run} {option} {math.ceil(usd * 100) / 100:g}\n"
-        f"or wrap up: manyhands lab stop {run} && manyhands lab resume {run}"
-    )
+def payer(about: Mapping[str, str]) -> tuple[str, str]:
+    """The label, and its value, of all jobs that share the campaign's limit with this one."""
+    label = "mh-race" if about.get("mh-race") else "mh-campaign"
+    return label, about[label]
+
+
+def _go_on(about: Mapping[str, str], option: str, usd: float) -> str:
+    run = about.get("mh-run", "RUN")
+    again, stop = f"manyhands lab resume {run}", f"manyhands lab stop {run}"
+    if race := about.get("mh-race"):
+        again, stop = f"manyhands lab race . --resume {race}", f"manyhands stop {race}"
+    limit = math.ceil(usd * 100) / 100
+    return f"go on: {again} {option} {limit:g}\nor wrap up: {stop} && {again}"
 
 
 def spent(

@@ -218,6 +218,7 @@ def _labels(lab: Lab, commit: str, seed: int, phase: Phase) -> dict[str, str]:
     experiment, hypothesis, parent = lab.made.get(commit, ("", "", commit))
     return {
         "campaign": lab.campaign,
+        "race": lab.order.race,
         "run": lab.run_id,
         "experiment": experiment or "baseline",
         "hypothesis": hypothesis,

@@ -3,7 +3,8 @@
 Invariant: what is compared was measured at the end, on seeds that no arm has seen, with the common
 baseline beside it on the same seeds; what an arm believes of its own gain decides nothing. Each arm
 and seed is a lab run of its own, with its own masters, journal and budget; its course is the one
-that it would have had alone, for only the slots are shared.
+that it would have had alone, for only the slots are shared. A race of which an arm has failed has
+its report, and fails itself: the arm can then be tried again, and all else is kept.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from manyhands.errors import ConfigError, StepFailed
+from manyhands.errors import ChildrenFailed, ConfigError, StepFailed
 from manyhands.ports import JobRunner
-from manyhands.runtime import Budget, Run, RunState
+from manyhands.runtime import Budget, Run, RunState, Status
 from manyhands.teams.lab.cast import Cast
 from manyhands.teams.lab.contest import compare
 from manyhands.teams.lab.measure import measure
@@ -81,7 +82,24 @@ def order_of(order: RaceOrder, race: str, arm: str, seed: int) -> Order:
         campaign=f"race {race}: {arm}",
         models=roles_of_arm(arm),
         race=race,
+        **_where(order),
     )
+
+
+def own_order(order: RaceOrder, race: str) -> Order:
+    """What the race itself has done, for the baseline's data and the judgement."""
+    return Order(
+        study=order.study,
+        runs=order.runs,
+        slots=order.slots,
+        campaign=f"race {race}",
+        race=race,
+        **_where(order),
+    )
+
+
+def _where(order: RaceOrder) -> dict[str, Any]:
+    return {name: getattr(order, name) for name in ("hub", "ssh", "slurm", "cache")}
 
 
 def lane_id(race: str, arm: str, seed: int, arms: Sequence[str]) -> str:
@@ -91,33 +109,58 @@ def lane_id(race: str, arm: str, seed: int, arms: Sequence[str]) -> str:
     return f"{race}-{word}{f'-{same.index(arm)}' if same.index(arm) else ''}-{seed}"
 
 
+def lane_ids(race: str, order: RaceOrder) -> list[str]:
+    """The run ids of all arms at all seeds."""
+    return [lane_id(race, arm, seed, order.arms) for seed in _seeds(order) for arm in order.arms]
+
+
 # ---------------------------------------------------------------- the race
 
 
 async def race(run: Run, order: RaceOrder, *, jobs: JobRunner, cast: Cast, pool: Pool) -> Any:
     """All arms at all seeds at once, then the judgement. ``cast``: for the baseline's data alone;
-    ``pool``: the slots that all of them share."""
-    from manyhands.teams.lab.race_page import write_race  # noqa: PLC0415 - heavy: matplotlib
+    ``pool``: the slots that all of them share. Raises `ChildrenFailed`, after its report, where an
+    arm has failed."""
+    from manyhands.teams.lab.race_page import (  # noqa: PLC0415 - heavy: matplotlib
+        failed_next,
+        failed_told,
+        write_race,
+    )
 
     study = load_study(Path(order.study))
-    own = Order(study=order.study, runs=order.runs, slots=order.slots)
-    state = await open_lab(run, own, study, jobs, cast, pool)
+    state = await open_lab(run, own_order(order, run.id), study, jobs, cast, pool)
     lanes = await run.map(
         "lanes",
         lambda scope, each: _lane(scope, order, run.id, state.base, *each),
         [(arm, seed) for seed in _seeds(order) for arm in order.arms],
-        key_of=lambda each: f"{order.arms.index(each[0])}-{each[1]}",
+        key_of=lambda each: _key(order, *each),
     )
-    await run.stopping("stop")  # a stop has ended the arms; what they found is still judged
+    child = {lane.run: f"lanes/{_key(order, lane.arm, lane.seed)}/run" for lane in lanes}
+    again = _again(sum(map(run.retries, child.values())))
+    # A stop has ended the arms; what they found is still judged, and none is tried again.
+    if await run.stopping(f"stop{again}"):
+        lanes = [lane.model_copy(update={"resumable": False}) for lane in lanes]
     lanes = await judge(run, state, order, lanes)
     outcome = _outcome(order, state, lanes)
-    now = await run.now("ended")
+    now = await run.now(f"ended{again}")
     folder = state.places.run
     work = partial(asyncio.to_thread, write_race, outcome, folder, run.id, now)
-    page, *plots = await run.step("report", work)
+    page, *plots = await run.step(f"report{again}", work)
     outcome = outcome.model_copy(update={"report": page, "plots": tuple(plots)})
-    await run.record("race", "lab:race", outcome.model_dump(mode="json"))
+    await run.record(f"race{again}", "lab:race", outcome.model_dump(mode="json"))
+    if outcome.failed:
+        keys = [child[lane.run] for lane in outcome.failed if lane.resumable]
+        raise ChildrenFailed(keys, failed_told(outcome), next=failed_next(outcome, run.id))
     return outcome
+
+
+def _key(order: RaceOrder, arm: str, seed: int) -> str:
+    return f"{order.arms.index(arm)}-{seed}"
+
+
+def _again(tries: int) -> str:
+    """The end of the keys of what is made anew after arms were tried again so often."""
+    return f"-{tries}" if tries else ""
 
 
 def _seeds(order: RaceOrder) -> range:
@@ -134,10 +177,11 @@ async def _lane(run: Run, order: RaceOrder, race: str, base: str, arm: str, seed
         await run.child("run", "lab", asked, run_id=id, budget=budget)
     except StepFailed as error:
         state = f"{error.kind}: {error.message}"[:400]
+    again = _again(run.retries("run"))
     work = partial(_told, run, arm, seed, id, state, base)
-    lane: Lane = await run.step("told", work, returns=Lane)
-    about = {"arm": arm, "seed": seed, "run": id, "runs": lane.runs, "state": state}
-    await run.record("lane", "lab:lane", about | {"promotions": len(lane.steps) - 1})
+    lane: Lane = await run.step(f"told{again}", work, returns=Lane)
+    about = {"arm": arm, "seed": seed, "run": id, "runs": lane.runs, "state": lane.state}
+    await run.record(f"lane{again}", "lab:lane", about | {"promotions": len(lane.steps) - 1})
     return lane
 
 
@@ -152,7 +196,10 @@ def _told(run: Run, arm: str, seed: int, id: str, state: str, base: str) -> Lane
             master = view.masters[-1]
             at = len(view.measurements) if steps else 0
             steps.append(Step(runs=at, commit=master.commit, program=""))
+    # A run that was stopped before it had anything is over for good.
+    resumable = bool(state) and spend.status is not Status.STOPPED
     if steps and steps[0].commit != base:
+        resumable = False
         state = state or f"it began at {steps[0].commit[:10]}, not at {base[:10]} as the race"
     spent = spend.spent()
     return Lane(
@@ -166,6 +213,7 @@ def _told(run: Run, arm: str, seed: int, id: str, state: str, base: str) -> Lane
         tokens=spent["tokens"],
         usd=spent["micro_usd"] / 1e6 + sum(m.cost_usd for m in view.measurements),
         steps=tuple(steps) or (Step(runs=0, commit=base, program=""),),
+        resumable=resumable,
     )
 
 

@@ -30,6 +30,8 @@ _MARKERS = "osD^vPX"
 #: Points of a curve: more show nothing more.
 _POINTS = 120
 _ALPHA = 0.05
+#: How many failed runs an error names.
+_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,20 @@ def lanes_of(outcome: RaceOutcome, arm: str) -> list[Lane]:
 
 
 def verdict(outcome: RaceOutcome) -> str:
-    """What the tests say, in a sentence or two."""
+    """What the tests say, in a sentence or two; and where the budgets were not equal."""
+    return f"{_established(outcome)}{_unequal(outcome)}"
+
+
+def _unequal(outcome: RaceOutcome) -> str:
+    failed, count = len(outcome.failed), len(outcome.lanes)
+    if not failed:
+        return ""
+    return f" {failed} of {count} runs failed, and had less than their budget."
+
+
+def _established(outcome: RaceOutcome) -> str:
+    if all(step.gain is None for lane in outcome.lanes for step in lane.steps):
+        return "Nothing is established: no master could be judged, for its runs gave no metric."
     best, tests = standings(outcome)[0], _tests(outcome)
     need = pairs_needed(tests)
     lead = f"{plain(best.arm, 60)} gained most, {best.gain:.4g} of {outcome.metric}"
@@ -105,6 +120,25 @@ def verdict(outcome: RaceOutcome) -> str:
         )
     least = min((c.corrected for c in outcome.comparisons), default=1.0)
     return f"{lead}. No difference is established (smallest corrected p: {least:.2g})."
+
+
+def failed_told(outcome: RaceOutcome) -> str:
+    """Which runs have failed, and why; of many the first."""
+    failed = outcome.failed
+    told = [f"{plain(x.arm, 60)} seed {x.seed}: {plain(x.state, 200)}" for x in failed[:_TOLD]]
+    more = f"; and {len(failed) - _TOLD} more" if len(failed) > _TOLD else ""
+    return f"{len(failed)} of the race's {len(outcome.lanes)} runs failed: {'; '.join(told)}{more}"
+
+
+def failed_next(outcome: RaceOutcome, race: str) -> str:
+    """What to do about them."""
+    mendable = [lane for lane in outcome.failed if lane.resumable]
+    if mendable:
+        return (
+            f"see to the cause (manyhands show {mendable[0].run}), then try again, with all else "
+            f"kept: manyhands lab race . --resume {race}"
+        )
+    return "see to the cause, then begin a new race: these runs cannot go on"
 
 
 def _tests(outcome: RaceOutcome) -> int:
@@ -268,6 +302,7 @@ def render(outcome: RaceOutcome, run_id: str, now: float) -> str:
             for c in outcome.comparisons
         ],
         lanes=[_lane(lane) for lane in outcome.lanes],
+        failed=failed_next(outcome, run_id) if outcome.failed else "",
         alpha=_ALPHA,
     )
 

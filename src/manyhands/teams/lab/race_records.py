@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
 from manyhands.teams.lab.contest import Comparison
 from manyhands.teams.lab.records import Record
+from manyhands.teams.lab.state import HubJobs, Order, SlurmJobs, SshJobs
 
 MOST_SEEDS = 1000
 
 
 class RaceOrder(Record):
     """The workflow's input. ``runs``, ``tokens``, ``usd``: of each arm at each seed; None of
-    ``runs`` is the study's own budget. ``judges``: seeds of the last measurement."""
+    ``runs`` is the study's own budget. ``judges``: seeds of the last measurement.
+    ``hub``, ``ssh``, ``slurm``, ``cache``: as in an `Order`, of all arms and the judgement; their
+    limits are of all together."""
 
     study: str
     arms: tuple[str, ...]
@@ -23,6 +29,16 @@ class RaceOrder(Record):
     usd: float | None = Field(default=None, ge=0)
     slots: int | None = Field(default=None, ge=1)
     judges: int = Field(default=8, ge=2, le=100)
+    hub: HubJobs | None = None
+    ssh: SshJobs | None = None
+    slurm: SlurmJobs | None = None
+    cache: str = ""
+
+    def with_limits(self, limits: Mapping[str, Any]) -> RaceOrder:
+        """As `Order.with_limits`."""
+        where = Order(study=self.study, hub=self.hub, ssh=self.ssh, slurm=self.slurm)
+        new = where.with_limits(limits)
+        return self.model_copy(update={"hub": new.hub, "ssh": new.ssh, "slurm": new.slurm})
 
 
 class Step(Record):
@@ -37,7 +53,8 @@ class Step(Record):
 
 
 class Lane(Record):
-    """One arm at one seed. ``state``: '' if its run came to its end, or what ended it."""
+    """One arm at one seed. ``state``: '' if its run came to its end, or what ended it.
+    ``resumable``: what has ended it can be tried again."""
 
     arm: str
     seed: int
@@ -49,6 +66,7 @@ class Lane(Record):
     tokens: int
     usd: float
     steps: tuple[Step, ...]
+    resumable: bool = False
 
     @property
     def gain(self) -> float:
@@ -79,3 +97,8 @@ class RaceOutcome(Record):
     judged: int
     report: str = ""
     plots: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> list[Lane]:
+        """The runs that did not come to their end."""
+        return [lane for lane in self.lanes if lane.state]
